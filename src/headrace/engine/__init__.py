@@ -1,0 +1,1 @@
+"""Requests to tokens: queue, schedule, step, commit."""

@@ -1,0 +1,75 @@
+"""What a model says, piece by piece: the one vocabulary between the engine and everything that shows or sends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Reason = Literal["stop", "length", "tool_calls", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens read and written by one answer (by all rounds of it, where tools were run)."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of one answer went, in seconds, from the moment it was asked for."""
+
+    queue_s: float
+    prompt_s: float
+    decode_s: float
+    first_token_s: float
+
+    @property
+    def total_s(self) -> float:
+        return self.queue_s + self.prompt_s + self.decode_s
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of the answer, whole characters only."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """A piece of what the model thinks aloud before it answers."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model asks for a tool; the order of `arguments` is the model's."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool gave back; with `error`, `content` is the sentence that says why it could not."""
+
+    id: str
+    name: str
+    content: str
+    error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end. `reason` is "stop", "length" (num_predict or the window), "tool_calls" or "cancelled"."""
+
+    reason: Reason
+    usage: Usage
+    timings: Timings
+
+
+Event = Text | Thinking | ToolCall | ToolResult | Done
