@@ -7,15 +7,18 @@ Shapes: T tokens of a batch, H hidden width, V vocabulary rows, E experts, K con
 
     operation  inputs           weights                        gives
     embed      -                table [V, H]                   [T, H]
-    norm       x                weight [H]                     x / rms(x) * weight                    (eps)
-    linear     x                one or more [O, I], biases     x @ w.T, one block of columns each     (bias)
-    conv       bcx [T, 3H]      taps [H, K], bias [H]          C * causal_conv(B * x)                 (slot, bias)
-    attend     q, k, v or qkv   q_norm [D], k_norm [D]         softmax(q k / sqrt(D)) v, causal       (slot, heads, kv_heads, head_dim, eps, theta)
+    norm       x                weight [H]                     x / rms(x) * weight
+    linear     x                one or more [O, I], biases     x @ w.T (+ bias), one block of columns for each
+    conv       bcx [T, 3H]      taps [H, K], bias [H]          C * causal_conv(B * x)
+    attend     q, k, v or qkv   q_norm [D], k_norm [D]         softmax(q k / sqrt(D)) v, causal, with QK-norm and RoPE
     swiglu     gate, up or both -                              silu(gate) * up
-    route      x                gate [E, H], bias [E]          top_k experts of a token, with weights (top_k, normalise, scale, bias)
-    experts    x, routing       gate, up, down, E matrices each weighted sum of the chosen SwiGLU experts
+    route      x                gate [E, H], bias [E]          the top_k experts of each token, and their weights
+    experts    x, routing       gate, up, down: E matrices     the weighted sum of the chosen SwiGLU experts
     add        x, y             -                              x + y
     select     x                -                              the rows whose logits were asked for
+
+    attributes: norm eps; linear bias; conv slot, bias; route top_k, normalise, scale, bias;
+                attend slot, heads, kv_heads, head_dim, eps, theta
 
 `slot` counts the layers that keep the same kind of state: it says where in the cache a layer's keys and values, or its
 convolution inputs, live. A step with `bias` set names its biases after its matrices, in the same order.

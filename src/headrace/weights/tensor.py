@@ -39,6 +39,6 @@ class Tensor:
         )
 
 
-# What a plan's weight names stand for. A plain weight is one tensor; the experts of a layer are E matrices, which a file
-# may keep stacked (GGUF), fused with others, or apart (safetensors): the plan does not care.
+# What a plan's weight names stand for. A plain weight is one tensor; the experts of a layer are E matrices, which a
+# file may keep stacked (GGUF), fused with others, or apart (safetensors): the plan does not care.
 Weights = Mapping[str, tuple[Tensor, ...]]

@@ -1,0 +1,160 @@
+"""LFM2-MoE (LFM2-8B-A1B, LFM2-24B-A2B, LFM2.5-8B-A1B): dense LFM2 whose later feed-forward layers are experts.
+
+A router scores every expert by a sigmoid and takes the best `num_experts_per_tok`; the expert bias, which balanced the
+load in training, takes part in the choice and never in the weights. The formulae are those of `transformers`
+(models/lfm2_moe).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from headrace.errors import FileInvalid, Unsupported
+from headrace.models import lfm2
+from headrace.plan import Plan
+from headrace.weights.fields import Fields
+from headrace.weights.tensor import Tensor, Weights
+
+GGUF_ARCHITECTURE = "lfm2moe"
+SIGMOID = 2  # of llama.cpp's expert_gating_func
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """`backbone` is everything that a dense model has too."""
+
+    backbone: lfm2.Config
+    num_dense_layers: int
+    num_experts: int
+    num_experts_per_tok: int
+    use_expert_bias: bool
+    norm_topk_prob: bool
+    routed_scaling_factor: float
+
+
+def config_from_hf(fields: Fields) -> Config:
+    return _checked(
+        fields.source,
+        Config(
+            backbone=lfm2.config_from_hf(fields),
+            num_dense_layers=fields.integer("num_dense_layers", 2),
+            num_experts=fields.integer("num_experts", least=1),
+            num_experts_per_tok=fields.integer("num_experts_per_tok", least=1),
+            use_expert_bias=fields.flag("use_expert_bias", True),
+            norm_topk_prob=fields.flag("norm_topk_prob", True),
+            routed_scaling_factor=fields.number("routed_scaling_factor", 1.0),
+        ),
+    )
+
+
+def config_from_gguf(fields: Fields, tensors: Mapping[str, Tensor]) -> Config:
+    key = GGUF_ARCHITECTURE + "."
+    if (gating := fields.integer(key + "expert_gating_func", SIGMOID)) != SIGMOID:
+        raise Unsupported(f"{fields.source}: expert_gating_func {gating} is not supported, only {SIGMOID} (sigmoid)")
+    return _checked(
+        fields.source,
+        Config(
+            backbone=lfm2.config_from_gguf(fields, tensors, GGUF_ARCHITECTURE),
+            num_dense_layers=fields.integer(key + "leading_dense_block_count", 0),
+            num_experts=fields.integer(key + "expert_count", least=1),
+            num_experts_per_tok=fields.integer(key + "expert_used_count", least=1),
+            use_expert_bias=any(name.endswith(".exp_probs_b.bias") for name in tensors),
+            norm_topk_prob=fields.flag(key + "expert_weights_norm", True),
+            routed_scaling_factor=fields.number(key + "expert_weights_scale", 1.0),
+        ),
+    )
+
+
+def plan(config: Config) -> Plan:
+    p, backbone = Plan(), config.backbone
+    x = p.add("embed", weights=["embed_tokens"])
+    for i in range(backbone.layers):
+        x = lfm2.mixer(p, x, i, backbone)
+        w = f"layers.{i}.feed_forward."
+        h = p.add("norm", x, weights=[f"layers.{i}.ffn_norm"], eps=backbone.norm_eps)
+        x = p.add("add", x, lfm2.mlp(p, h, w) if i < config.num_dense_layers else experts(p, h, w, config))
+    return lfm2.head(p, x, backbone)
+
+
+def experts(p: Plan, h: int, w: str, config: Config) -> int:
+    routing = p.add(
+        "route",
+        h,
+        weights=[w + "gate", w + "expert_bias"] if config.use_expert_bias else [w + "gate"],
+        top_k=config.num_experts_per_tok,
+        normalise=config.norm_topk_prob,
+        scale=config.routed_scaling_factor,
+        bias=config.use_expert_bias,
+    )
+    return p.add("experts", h, routing, weights=[w + f"experts.{part}" for part in ("w1", "w3", "w2")])
+
+
+def weights_from_hf(names: list[str], tensors: Mapping[str, Tensor], source: str) -> Weights:
+    return {
+        name: _hf_experts(name, tensors, source) if ".experts." in name else (lfm2.hf_tensor(name, tensors, source),)
+        for name in names
+    }
+
+
+def weights_from_gguf(names: list[str], tensors: Mapping[str, Tensor], source: str) -> Weights:
+    found: dict[str, tuple[Tensor, ...]] = {}
+    for name in names:
+        _, _, part = name.partition("feed_forward.")
+        if part not in GGUF_EXPERT_NAMES:
+            found[name] = (lfm2.gguf_tensor(name, tensors, source),)
+            continue
+        layer = name.split(".")[1]
+        tensor = tensors.get(f"blk.{layer}.{GGUF_EXPERT_NAMES[part]}")
+        if tensor is None:
+            raise FileInvalid(source, f"the tensor blk.{layer}.{GGUF_EXPERT_NAMES[part]} is missing")
+        found[name] = _stack(tensor, source) if part.startswith("experts.") else (tensor,)
+    return found
+
+
+GGUF_EXPERT_NAMES = {
+    "gate": "ffn_gate_inp.weight",
+    "expert_bias": "exp_probs_b.bias",
+    "experts.w1": "ffn_gate_exps.weight",
+    "experts.w3": "ffn_up_exps.weight",
+    "experts.w2": "ffn_down_exps.weight",
+}
+
+
+def _hf_experts(name: str, tensors: Mapping[str, Tensor], source: str) -> tuple[Tensor, ...]:
+    """The matrices of all experts of a layer, from a fused tensor (transformers 5 in memory) or one file entry each."""
+    stem, part = name.rsplit(".", 1)
+    for prefix in ("model.", ""):
+        fused = tensors.get(prefix + stem + (".down_proj" if part == "w2" else ".gate_up_proj"))
+        if fused is not None:
+            return tuple(_half(matrix, part) for matrix in _stack(fused, source))
+        apart: list[Tensor] = []
+        while tensor := tensors.get(f"{prefix}{stem}.{len(apart)}.{part}.weight"):
+            apart.append(tensor)
+        if apart:
+            return tuple(apart)
+    raise FileInvalid(source, f"the experts {stem}.*.{part} are missing")
+
+
+def _half(matrix: Tensor, part: str) -> Tensor:
+    """gate_up_proj holds w1 (gate) above w3 (up)."""
+    middle = matrix.shape[0] // 2
+    match part:
+        case "w1":
+            return matrix.rows(0, middle)
+        case "w3":
+            return matrix.rows(middle, matrix.shape[0])
+        case _:
+            return matrix
+
+
+def _stack(tensor: Tensor, source: str) -> tuple[Tensor, ...]:
+    if len(tensor.shape) != 3:
+        raise FileInvalid(source, f"the tensor {tensor.name} should be a stack of matrices, one for each expert")
+    return tensor.unstack()
+
+
+def _checked(source: str, config: Config) -> Config:
+    if config.num_experts_per_tok > config.num_experts:
+        raise FileInvalid(source, f"{config.num_experts_per_tok} experts a token are asked of {config.num_experts}")
+    return config
