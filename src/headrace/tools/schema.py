@@ -49,6 +49,8 @@ def fits(value: object, schema: Schema) -> bool:
         return any(fits(value, option) for option in schema["anyOf"])
     if "enum" in schema:
         return any(type(value) is type(option) and value == option for option in schema["enum"])
+    if isinstance(schema.get("type"), list):
+        return any(fits(value, {"type": kind}) for kind in schema["type"])
     match schema.get("type"):
         case "string":
             return isinstance(value, str)
@@ -74,6 +76,8 @@ def describe(schema: Schema) -> str:
         return " or ".join(describe(option) for option in schema["anyOf"])
     if "enum" in schema:
         return "one of " + ", ".join(repr(option) for option in schema["enum"])
+    if isinstance(schema.get("type"), list):
+        return " or ".join(describe({"type": kind}) for kind in schema["type"])
     if schema.get("type") == "array" and schema.get("items"):
         return f"an array whose items are each {describe(schema['items'])}"
     names = {"integer": "an integer", "array": "an array", "object": "an object", "null": "null"}
