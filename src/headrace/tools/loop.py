@@ -73,7 +73,7 @@ def toolbox_of(tools: str | Sequence[Tool] | None) -> Toolbox:
         return Toolbox()
     if tools == "builtin":
         return Toolbox(BUILTIN)
-    if isinstance(tools, str) or not isinstance(tools, Sequence):
+    if not isinstance(tools, list | tuple):
         raise RequestInvalid(f'tools is {tools!r}: give None, "builtin", or a list of schemas and Python functions')
     return Toolbox(tools)
 
