@@ -1,1 +1,87 @@
-"""Headrace runs Liquid AI's LFM2 mixture-of-experts models on the machine you have."""
+"""Headrace runs Liquid AI's LFM2 mixture-of-experts models on the machine you have.
+
+    import headrace
+
+    with headrace.load("nano") as model:
+        for event in model.chat([{"role": "user", "content": "What is 37 * 12?"}], tools="builtin", run_tools=True):
+            print(event)
+
+Names are imported when they are first used, so that `import headrace` costs little.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headrace.errors import (
+        ContextExceeded,
+        CoreMissing,
+        FileInvalid,
+        HeadraceError,
+        ModelClosed,
+        ModelNotFound,
+        RequestInvalid,
+        TemplateInvalid,
+        ToolFailed,
+        Unsupported,
+        UserError,
+    )
+    from headrace.events import Done, Event, Text, Thinking, Timings, ToolCall, ToolResult, Usage
+    from headrace.model import Model, load
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "headrace.model": ("Model", "load"),
+    "headrace.events": ("Done", "Event", "Text", "Thinking", "Timings", "ToolCall", "ToolResult", "Usage"),
+    "headrace.errors": (
+        "ContextExceeded",
+        "CoreMissing",
+        "FileInvalid",
+        "HeadraceError",
+        "ModelClosed",
+        "ModelNotFound",
+        "RequestInvalid",
+        "TemplateInvalid",
+        "ToolFailed",
+        "Unsupported",
+        "UserError",
+    ),
+}
+
+__all__ = [
+    "ContextExceeded",
+    "CoreMissing",
+    "Done",
+    "Event",
+    "FileInvalid",
+    "HeadraceError",
+    "Model",
+    "ModelClosed",
+    "ModelNotFound",
+    "RequestInvalid",
+    "TemplateInvalid",
+    "Text",
+    "Thinking",
+    "Timings",
+    "ToolCall",
+    "ToolFailed",
+    "ToolResult",
+    "Unsupported",
+    "Usage",
+    "UserError",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module 'headrace' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -9,6 +9,7 @@
     │   ├── RequestInvalid       a parameter, a message or a tool is not what is expected
     │   └── ContextExceeded      prompt and answer do not fit the context window
     ├── ToolFailed               a tool could not do it: its text goes back to the model
+    ├── ModelClosed              the model was closed before or while it answered
     └── CoreMissing              the native core is not built or does not load
 
 Each has a sentence that names the thing, what was expected, and what to do.
@@ -63,6 +64,10 @@ class ContextExceeded(UserError):
 
 class ToolFailed(HeadraceError):
     """A tool could not do what it was asked: the sentence goes back to the model as the tool's answer."""
+
+
+class ModelClosed(HeadraceError):
+    """The model was closed before or while it answered."""
 
 
 class CoreMissing(HeadraceError):

@@ -201,7 +201,7 @@ def rotate(x: Array, positions: NDArray[np.int64], theta: float) -> Array:
 
 
 def causal_attention(q: Array, keys: Array, values: Array) -> Array:
-    """softmax(q k / sqrt(D)) v for q [T, heads, D], the last T of the P positions of keys and values [P, kv_heads, D]."""
+    """softmax(q k / sqrt(D)) v for q [T, heads, D], the last T of P positions; keys and values [P, kv_heads, D]."""
     tokens, heads, width = q.shape
     positions, kv_heads, _ = keys.shape
     shared = q.reshape(tokens, kv_heads, heads // kv_heads, width)

@@ -1,0 +1,189 @@
+"""A model as found on disk: a GGUF file or a Hugging Face folder, read into one shape, before anything runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import Any
+
+from headrace import defaults, models
+from headrace.engine.request import Parameters
+from headrace.errors import FileInvalid, ModelNotFound, Unsupported
+from headrace.models import lfm2, lfm2_moe
+from headrace.plan import Plan
+from headrace.text.template import FALLBACK_LFM2, FALLBACK_LFM25, Template
+from headrace.text.tokenizer import Tokenizer
+from headrace.weights import gguf, safetensors
+from headrace.weights.fields import Fields
+from headrace.weights.tensor import Weights
+
+NANO = "nano"
+END_OF_TURN = ("<|im_end|>", "<|endoftext|>")  # end an answer whatever else a file says
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """All that a file or folder says of a model. Weights are views of the mapped file."""
+
+    name: str
+    path: Path
+    architecture: str  # the model_type
+    config: lfm2.Config | lfm2_moe.Config
+    plan: Plan
+    weights: Weights
+    tokenizer: Tokenizer
+    template: Template
+    parameters: Parameters
+    end_ids: frozenset[int]
+
+    @property
+    def backbone(self) -> lfm2.Config:
+        return self.config if isinstance(self.config, lfm2.Config) else self.config.backbone
+
+    @property
+    def context_length(self) -> int:
+        """The window, in tokens, when none is asked for."""
+        return defaults.context_length(self.backbone.vocab_size, self.backbone.max_position_embeddings)
+
+
+def read(name_or_path: str | Path) -> Checkpoint:
+    """Reads `nano`, a GGUF file or a folder with config.json. Raises ModelNotFound, FileInvalid, Unsupported."""
+    path = _find(name_or_path)
+    return _read_folder(path) if path.is_dir() else _read_gguf(path)
+
+
+def _find(name_or_path: str | Path) -> Path:
+    if str(name_or_path) == NANO:
+        path = Path(__file__).parent / "nano" / "nano.gguf"
+        if not path.exists():
+            raise ModelNotFound(f"the embedded model is missing from this installation: {path} does not exist")
+        return path
+    path = Path(name_or_path).expanduser()
+    if path.exists():
+        return path
+    raise ModelNotFound(f"there is no model {str(name_or_path)!r}: give {NANO!r}, a GGUF file, or a model folder")
+
+
+def _read_gguf(path: Path) -> Checkpoint:
+    file = gguf.read(path)
+    fields = Fields(str(path), file.metadata)
+    architecture = _by_gguf_architecture(fields)
+    config = architecture.config_from_gguf(fields, file.tensors)
+    plan = architecture.plan(config)
+    weights = architecture.weights_from_gguf(plan.weights(), file.tensors, str(path))
+    tokenizer = Tokenizer.from_gguf(file.metadata)
+    template = fields.text("tokenizer.chat_template", "") or _fallback(tokenizer)
+    stated = defaults.from_gguf(fields)
+    return _checkpoint(path, architecture, config, plan, weights, tokenizer, template, stated, set())
+
+
+def _read_folder(path: Path) -> Checkpoint:
+    fields = _json(path / "config.json", required=f"{path}: a model folder has a config.json, and this one has none")
+    architecture = _by_model_type(fields)
+    config = architecture.config_from_hf(fields)
+    plan = architecture.plan(config)
+    weights = architecture.weights_from_hf(plan.weights(), safetensors.read_folder(path), str(path))
+    tokenizer = Tokenizer.from_json(path / "tokenizer.json")
+    generation, settings = _json(path / "generation_config.json"), _json(path / "tokenizer_config.json")
+    template = _folder_template(path, settings) or _fallback(tokenizer)
+    ends = _ids(fields, "eos_token_id") | _ids(generation, "eos_token_id")
+    stated = defaults.from_generation_config(generation)
+    return _checkpoint(path, architecture, config, plan, weights, tokenizer, template, stated, ends)
+
+
+def _checkpoint(
+    path: Path,
+    architecture: ModuleType,
+    config: lfm2.Config | lfm2_moe.Config,
+    plan: Plan,
+    weights: Weights,
+    tokenizer: Tokenizer,
+    template: str,
+    stated: Mapping[str, Any],
+    end_ids: set[int],
+) -> Checkpoint:
+    backbone = config if isinstance(config, lfm2.Config) else config.backbone
+    if tokenizer.vocab_size > backbone.vocab_size:
+        raise FileInvalid(path, f"{tokenizer.vocab_size} tokens, but embeddings for {backbone.vocab_size}")
+    family = defaults.family(
+        experts=isinstance(config, lfm2_moe.Config), layers=backbone.layers, vocab_size=backbone.vocab_size
+    )
+    ends = {tokenizer.eos_id, *map(tokenizer.id_of, END_OF_TURN)} - {None} | end_ids
+    return Checkpoint(
+        name=path.stem if path.is_file() else path.name,
+        path=path,
+        architecture=architecture.__name__.rpartition(".")[2],
+        config=config,
+        plan=plan,
+        weights=weights,
+        tokenizer=tokenizer,
+        template=Template(template, tokenizer.special_names),
+        parameters=defaults.parameters(stated, family),
+        end_ids=frozenset(ends),
+    )
+
+
+def _architectures() -> dict[str, ModuleType]:
+    """model_type -> module: a file in models/ is all that it takes."""
+    names = [module.name for module in iter_modules(models.__path__)]
+    return {name: import_module(f"{models.__name__}.{name}") for name in names}
+
+
+def _by_model_type(fields: Fields) -> ModuleType:
+    known, asked = _architectures(), fields.text("model_type", "")
+    if asked not in known:
+        raise Unsupported(f"{fields.source}: model_type {asked!r} is not supported, only {', '.join(known)}")
+    return known[asked]
+
+
+def _by_gguf_architecture(fields: Fields) -> ModuleType:
+    known = {module.GGUF_ARCHITECTURE: module for module in _architectures().values()}
+    asked = fields.text("general.architecture", "")
+    if asked not in known:
+        raise Unsupported(f"{fields.source}: architecture {asked!r} is not supported, only {', '.join(known)}")
+    return known[asked]
+
+
+def _fallback(tokenizer: Tokenizer) -> str:
+    """The dialect of a model without a template: thinking came with LFM2.5, and with a token of its own."""
+    return FALLBACK_LFM25 if tokenizer.id_of("<think>") is not None else FALLBACK_LFM2
+
+
+def _folder_template(path: Path, settings: Fields) -> str:
+    """From chat_template.jinja, else chat_template.json, else tokenizer_config.json; there it may be one of several."""
+    file = path / "chat_template.jinja"
+    if file.exists():
+        return file.read_text(encoding="utf-8")
+    stated = _json(path / "chat_template.json").values.get("chat_template") or settings.values.get("chat_template")
+    if isinstance(stated, list):
+        stated = {entry.get("name"): entry.get("template") for entry in stated if isinstance(entry, dict)}.get(
+            "default"
+        )
+    return stated if isinstance(stated, str) else ""
+
+
+def _json(path: Path, required: str = "") -> Fields:
+    """The object in a JSON file; an optional file that is absent is an empty object."""
+    if not path.exists():
+        if required:
+            raise ModelNotFound(required)
+        return Fields(str(path), {})
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FileInvalid(path, f"not valid JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise FileInvalid(path, "should hold a JSON object")
+    return Fields(str(path), value)
+
+
+def _ids(fields: Fields, key: str) -> set[int]:
+    """One id or a list of ids."""
+    value = fields.values.get(key)
+    ids = value if isinstance(value, list) else [value]
+    return {id_ for id_ in ids if isinstance(id_, int)}

@@ -1,0 +1,85 @@
+"""From a plan and a file's tensors to the native model that runs them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.errors import CoreMissing, RequestInvalid
+from headrace.plan import Plan, Step, fuse
+from headrace.weights.quantisation import dequantise
+from headrace.weights.tensor import Tensor, Weights
+
+if TYPE_CHECKING:
+    from headrace import _core
+
+BLOCK_TOKENS = 64  # measured later, with the prefix cache: memory against the granularity of a hit
+Matrix = tuple[str, int, int, NDArray[np.uint8]]  # type, rows, columns, bytes
+
+
+def build(plan: Plan, weights: Weights, *, vocab_size: int, blocks: int, threads: int) -> _core.Model:
+    """Binds a plan to its weights, in place: the native model keeps views of the tensors, not copies.
+
+    The instruction set is the best one that the machine has, or the one that HEADRACE_ISA names.
+    """
+    core = _load()
+    isa = os.environ.get("HEADRACE_ISA", "")
+    if isa and isa not in core.isas():
+        raise RequestInvalid(f"HEADRACE_ISA is {isa!r} but this machine has {', '.join(core.isas())}")
+    return core.Model(
+        [(step.op, step.inputs, step.weights, dict(step.attributes)) for step in fuse(plan).steps],
+        {name: [_matrix(tensor) for tensor in tensors] for name, tensors in _prepared(plan, weights)},
+        vocab_size=vocab_size,
+        block_tokens=BLOCK_TOKENS,
+        blocks=blocks,
+        kv=kv_type(weights),
+        threads=threads,
+        isa=isa,
+    )
+
+
+def kv_type(weights: Weights) -> str:
+    """Keys and values are kept in fp16, but for a model stored wholly in F32: that one is being checked, not deployed."""
+    return "fp32" if all(tensor.type == "F32" for tensors in weights.values() for tensor in tensors) else "fp16"
+
+
+def _load() -> type[_core] | _core:
+    try:
+        return import_module("headrace._core")
+    except ImportError as error:
+        raise CoreMissing(
+            f"the native core of Headrace does not load ({error}): build it with `pip install .` in the project's folder"
+        ) from error
+
+
+def _prepared(plan: Plan, weights: Weights) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
+    """The weights as the core expects them: norms, taps, biases and routers, which are small, in float32."""
+    small = {name for step in plan.steps for name in _small(step)}
+    for name, tensors in weights.items():
+        yield name, tuple(map(_float32, tensors)) if name in small else tensors
+
+
+def _small(step: Step) -> tuple[str, ...]:
+    match step.op:
+        case "norm" | "conv" | "attend" | "route":
+            return step.weights
+        case "linear" if step.attributes.get("bias"):
+            return step.weights[len(step.weights) // 2 :]
+        case _:
+            return ()
+
+
+def _float32(tensor: Tensor) -> Tensor:
+    if tensor.type == "F32":
+        return tensor
+    return Tensor(tensor.name, "F32", tensor.shape, dequantise(tensor).reshape(-1).view(np.uint8))
+
+
+def _matrix(tensor: Tensor) -> Matrix:
+    rows, columns = (1, *tensor.shape) if len(tensor.shape) == 1 else tensor.shape
+    return tensor.type, rows, columns, tensor.data

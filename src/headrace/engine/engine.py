@@ -1,0 +1,86 @@
+"""One thread that owns a model: schedule, step, commit, again. Others put sequences in and read their queues."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence as SequenceOf
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.engine.batch import Batch, Part
+from headrace.engine.request import Sequence
+from headrace.engine.scheduler import Scheduler
+from headrace.errors import ModelClosed
+
+
+class Core(Protocol):
+    """The part of `_core.Model` that the engine calls."""
+
+    def step(self, batch: Batch) -> NDArray[np.int32]: ...
+
+    def logits(self, batch: Batch) -> NDArray[np.float32]: ...
+
+
+class Engine:
+    """Runs sequences on `core`. `submit` returns at once; a sequence's outputs arrive in its own queue."""
+
+    def __init__(self, core: Core, scheduler: Scheduler) -> None:
+        self._core = core
+        self._scheduler = scheduler
+        self._arrived: list[Sequence] = []
+        self._closing = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._loop, name="headrace-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, sequence: Sequence) -> Sequence:
+        with self._changed:
+            if self._closing:
+                raise ModelClosed("the model is closed: load it again to ask more of it")
+            self._arrived.append(sequence)
+            self._changed.notify()
+        return sequence
+
+    def close(self) -> None:
+        """Ends what runs and waits for the thread. Closing twice is fine."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _loop(self) -> None:
+        while self._take_arrivals():
+            parts = self._scheduler.schedule()
+            if not parts:
+                continue
+            try:
+                self._step(parts)
+            except Exception as error:  # a step that fails must not leave its askers waiting for ever
+                self._scheduler.fail(error)
+        self._scheduler.fail(ModelClosed("the model was closed while it was still answering"))
+
+    def _take_arrivals(self) -> bool:
+        """Moves new sequences into the queue, waiting for one if there is nothing else to do. False: time to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or self._arrived or not self._scheduler.idle)
+            self._scheduler.waiting.extend(self._arrived)
+            self._arrived.clear()
+            return not self._closing
+
+    def _step(self, parts: SequenceOf[Part]) -> None:
+        batch = Batch.of(parts)
+        if parts[0].sequence.keep_logits:
+            self._scheduler.commit_logits(parts, self._core.logits(batch))
+        else:
+            self._scheduler.commit(parts, self._core.step(batch))

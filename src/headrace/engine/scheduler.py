@@ -1,0 +1,123 @@
+"""What each step works on. `schedule` says what to do, the core does it, `commit` writes down what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.engine.batch import Part
+from headrace.engine.cache import BlockPool
+from headrace.engine.request import Sequence
+from headrace.events import Reason, Text
+
+CHUNK_TOKENS = 512  # of prompts, in one step
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """Owns the queues. Sequences that are admitted decode together, one token a step, beside chunks of new prompts."""
+
+    pool: BlockPool
+    max_sequences: int
+    chunk_tokens: int = CHUNK_TOKENS
+    waiting: deque[Sequence] = field(default_factory=deque)
+    running: list[Sequence] = field(default_factory=list)
+
+    @property
+    def idle(self) -> bool:
+        return not self.waiting and not self.running
+
+    def schedule(self) -> list[Part]:
+        """The parts of the next step, in order of arrival; empty when there is nothing to do."""
+        self._drop_cancelled()
+        self._admit()
+        # Prompts that are only scored go first and alone: they end with their prompt, so nobody waits long for them.
+        scoring = any(sequence.keep_logits for sequence in self.running)
+        parts, budget = [], self.chunk_tokens
+        for sequence in self.running:
+            if sequence.keep_logits != scoring:
+                continue
+            left = sequence.length - sequence.computed
+            count = left if left == 1 else min(left, budget)
+            if count:
+                budget -= count if left > 1 else 0
+                parts.append(self._part(sequence, count))
+        return parts
+
+    def commit(self, parts: SequenceOf[Part], sampled: NDArray[np.int32]) -> None:
+        """Takes the sampled ids, one for each row of the step."""
+        ids = iter(sampled.tolist())
+        for part in parts:
+            part.sequence.computed += part.count
+            for token in islice(ids, len(part.rows)):
+                self._append(part.sequence, token)
+
+    def commit_logits(self, parts: SequenceOf[Part], logits: NDArray[np.float32]) -> None:
+        """Gives out the logits of sequences that asked for them instead of a continuation."""
+        first = 0
+        for part in parts:
+            sequence = part.sequence
+            sequence.computed += part.count
+            sequence.outputs.put(logits[first : first + part.count])
+            first += part.count
+            if sequence.computed == sequence.length:
+                self._finish(sequence, "stop")
+
+    def fail(self, error: BaseException) -> None:
+        """Ends everything with an error."""
+        for sequence in [*self.running, *self.waiting]:
+            sequence.outputs.put(error)
+        for sequence in self.running:
+            self.pool.release(sequence.blocks, sequence.limit)
+        self.running.clear()
+        self.waiting.clear()
+
+    def _admit(self) -> None:
+        while self.waiting and len(self.running) < self.max_sequences:
+            if not self.pool.promise(self.waiting[0].limit):
+                return
+            sequence = self.waiting.popleft()
+            sequence.clock.started = time.perf_counter()
+            self.running.append(sequence)
+
+    def _drop_cancelled(self) -> None:
+        for sequence in [s for s in self.running if s.cancelled]:
+            self._finish(sequence, "cancelled")
+        for sequence in [s for s in self.waiting if s.cancelled]:
+            self.waiting.remove(sequence)
+            sequence.finish("cancelled")
+
+    def _part(self, sequence: Sequence, count: int) -> Part:
+        self.pool.extend(sequence.blocks, sequence.computed + count)
+        if sequence.keep_logits:
+            return Part(sequence, count, range(count))
+        last = sequence.computed + count == sequence.length
+        return Part(sequence, count, range(count - 1, count) if last else range(0))
+
+    def _append(self, sequence: Sequence, token: int) -> None:
+        sequence.clock.first_token = sequence.clock.first_token or time.perf_counter()
+        sequence.ids[sequence.length] = token
+        sequence.length += 1
+        if token in sequence.end_ids:
+            self._finish(sequence, "stop")
+            return
+        if sequence.text:
+            if piece := sequence.text.push(token):
+                sequence.outputs.put(Text(piece))
+            if sequence.text.stopped:
+                self._finish(sequence, "stop")
+                return
+        if sequence.length == sequence.limit:
+            self._finish(sequence, "length")
+
+    def _finish(self, sequence: Sequence, reason: Reason) -> None:
+        self.running.remove(sequence)
+        self.pool.release(sequence.blocks, sequence.limit)
+        sequence.blocks = []
+        sequence.finish(reason)

@@ -1,0 +1,199 @@
+"""`load` a model, then `chat` with it: what the command line, the server and Python users hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace import checkpoint
+from headrace.checkpoint import Checkpoint
+from headrace.engine import core, request
+from headrace.engine.cache import BlockPool
+from headrace.engine.engine import Engine
+from headrace.engine.request import Finished, Parameters
+from headrace.engine.scheduler import Scheduler
+from headrace.errors import ContextExceeded, RequestInvalid
+from headrace.events import Done, Event, Text, Timings, ToolCall, Usage
+from headrace.machine import usable_threads
+from headrace.text.calls import ReplyParser
+from headrace.text.prompt import encode_chat
+from headrace.text.stream import TextStream
+from headrace.tools.loop import MAX_ROUNDS, Toolbox, toolbox_of
+
+MAX_SEQUENCES = 4  # that decode together; each may grow to the whole window
+KEPT_TOKENS = (
+    "<|tool_call_start|>",
+    "<|tool_call_end|>",
+    "<think>",
+    "</think>",
+)  # the reply's structure, for the parser
+
+Message = Mapping[str, Any]
+Tools = Sequence[Mapping[str, Any] | Callable[..., Any]] | str | None
+
+
+def load(name_or_path: str | Path, *, num_ctx: int | None = None, threads: int | None = None) -> Model:
+    """Loads `nano` (the embedded model), a GGUF file, or a Hugging Face folder.
+
+    `num_ctx` is the context window in tokens (default: the model card's), `threads` the processors to use (default: as
+    many as this process may keep busy). Raises a UserError that says what is wrong with the file or the numbers.
+    """
+    return Model(checkpoint.read(name_or_path), num_ctx=num_ctx, threads=threads)
+
+
+class Model:
+    """A loaded model. Safe to use from several threads; `close` it, or use it in a `with` block, to free its memory."""
+
+    def __init__(self, source: Checkpoint, *, num_ctx: int | None = None, threads: int | None = None) -> None:
+        self.checkpoint = source
+        self.name = source.name
+        self.num_ctx = source.context_length if num_ctx is None else num_ctx
+        self.threads = usable_threads() if threads is None else threads
+        _check_size("num_ctx", self.num_ctx, source.backbone.max_position_embeddings)
+        _check_size("threads", self.threads, 1024)
+        blocks = -(-self.num_ctx // core.BLOCK_TOKENS) * MAX_SEQUENCES
+        native = core.build(
+            source.plan,
+            source.weights,
+            vocab_size=source.backbone.vocab_size,
+            blocks=blocks,
+            threads=self.threads,
+        )
+        self._engine = Engine(native, Scheduler(BlockPool(blocks, core.BLOCK_TOKENS), MAX_SEQUENCES))
+        self._kept = {id_ for name in KEPT_TOKENS if (id_ := source.tokenizer.id_of(name)) is not None}
+
+    def chat(
+        self, messages: Sequence[Message], tools: Tools = None, run_tools: bool = False, **parameters: Any
+    ) -> Iterator[Event]:
+        """Answers a conversation, piece by piece: Text, Thinking, ToolCall, ToolResult, and Done at the end.
+
+        `messages` are {"role", "content"} mappings. `tools` is None, "builtin", or a list of Python functions and
+        OpenAI tool objects. With `run_tools` calls are executed and their results go back to the model, for at most
+        eight rounds; without it the answer ends at the calls. `parameters` are those of the command line
+        (temperature, top_k, top_p, min_p, repeat_penalty, seed, stop, num_predict, ...).
+        Raises RequestInvalid, ContextExceeded, TemplateInvalid.
+        """
+        toolbox = toolbox_of(tools)
+        sampling = self._parameters(parameters)
+        return self._rounds(list(messages), toolbox, sampling, MAX_ROUNDS if run_tools else 0)
+
+    def generate(self, text: str, **parameters: Any) -> Iterator[Event]:
+        """Continues `text` as it stands, without a chat template: Text pieces, and Done at the end."""
+        return self._generate(self.tokenize(text, add_bos=True), self._parameters(parameters))
+
+    def tokenize(self, text: str, add_bos: bool = False) -> list[int]:
+        """Token ids of a text, special tokens in it recognised; `add_bos` puts one BOS first unless it is there."""
+        return self.checkpoint.tokenizer.encode(text, add_bos=add_bos)
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens included."""
+        return self.checkpoint.tokenizer.decode(ids, skip_special=False)
+
+    def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        """Logits [tokens, vocab] of the token that follows each of `token_ids`, which are taken as they are."""
+        self._check_ids(token_ids)
+        sequence = request.Sequence.start(token_ids, Parameters(), len(token_ids), keep_logits=True)
+        outputs = self._engine.submit(sequence).stream()
+        return np.concatenate([output for output in outputs if isinstance(output, np.ndarray)])
+
+    def close(self) -> None:
+        """Ends what runs and frees the engine."""
+        self._engine.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _parameters(self, given: Mapping[str, Any]) -> Parameters:
+        return self.checkpoint.parameters.override(**given)
+
+    def _rounds(
+        self, messages: list[Message], toolbox: Toolbox, sampling: Parameters, rounds_left: int
+    ) -> Iterator[Event]:
+        """One answer, or as many as the tools take, with one Done for all of them."""
+        done: list[Done] = []
+        while True:
+            reply, calls = [], list[ToolCall]()
+            for event in self._answer(messages, toolbox, sampling, reply):
+                if isinstance(event, Done):
+                    done.append(event)
+                    continue
+                yield event
+                if isinstance(event, ToolCall):
+                    calls.append(event)
+            if not calls or len(done) > rounds_left or not toolbox.runnable:
+                yield _total(done)
+                return
+            messages.append({"role": "assistant", "content": "".join(reply)})
+            for call in calls:
+                result = toolbox.run(call)
+                yield result
+                messages.append({"role": "tool", "content": result.content})
+
+    def _answer(
+        self, messages: Sequence[Message], toolbox: Toolbox, sampling: Parameters, reply: list[str]
+    ) -> Iterator[Event]:
+        """The events of one assistant turn; its raw text, sentinels included, is collected in `reply`."""
+        source = self.checkpoint
+        prompt = encode_chat(source.template, source.tokenizer, messages, tools=toolbox.schemas or None)
+        parser, called = ReplyParser(), False
+        for event in self._generate(prompt, sampling, keep=self._kept):
+            if isinstance(event, Text):
+                reply.append(event.text)
+                for parsed in parser.feed(event.text):
+                    called |= isinstance(parsed, ToolCall)
+                    yield parsed
+                continue
+            for parsed in parser.finish():
+                called |= isinstance(parsed, ToolCall)
+                yield parsed
+            yield Done("tool_calls", event.usage, event.timings) if called and event.reason == "stop" else event
+
+    def _generate(self, prompt: list[int], sampling: Parameters, keep: set[int] | None = None) -> Iterator[Text | Done]:
+        source = self.checkpoint
+        if len(prompt) >= self.num_ctx:
+            raise ContextExceeded(len(prompt), self.num_ctx)
+        text = TextStream(source.tokenizer, sampling.stop, keep or ())
+        sequence = request.Sequence.start(prompt, sampling, self.num_ctx, end_ids=source.end_ids, text=text)
+        for output in self._engine.submit(sequence).stream():
+            if isinstance(output, Text):
+                yield output
+            elif isinstance(output, Finished):
+                yield Done(output.reason, output.usage, output.timings)
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        if not 0 < len(ids) <= self.num_ctx:
+            raise RequestInvalid(f"{len(ids)} token ids were given: the window holds 1 to {self.num_ctx}")
+        vocab_size = self.checkpoint.backbone.vocab_size
+        for id_ in ids:
+            if not 0 <= id_ < vocab_size:
+                raise RequestInvalid(f"token id {id_} is out of range: the model has {vocab_size} tokens")
+
+
+def _check_size(name: str, value: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise RequestInvalid(f"{name} is {value!r} but should be a whole number from 1 to {most}")
+
+
+def _total(done: Sequence[Done]) -> Done:
+    """The sum of all rounds; time to the first token is that of the first."""
+    times = [event.timings for event in done]
+    return Done(
+        done[-1].reason,
+        Usage(sum(d.usage.prompt_tokens for d in done), sum(d.usage.completion_tokens for d in done)),
+        Timings(
+            queue_s=sum(t.queue_s for t in times),
+            prompt_s=sum(t.prompt_s for t in times),
+            decode_s=sum(t.decode_s for t in times),
+            first_token_s=times[0].first_token_s,
+        ),
+    )
