@@ -15,7 +15,7 @@ from headrace.tools.schema import Function, Schema, describe, fits, schema_of
 MAX_ROUNDS = 8  # calls and results, before the model must do without
 MAX_RESULT_CHARACTERS = 6000
 
-Tool = Schema | Function  # a schema alone can be offered, not run
+Tool = Mapping[str, Any] | Function  # a schema alone can be offered, not run
 
 
 class Toolbox:
@@ -24,13 +24,13 @@ class Toolbox:
     __slots__ = ("_parameters", "runnable", "schemas")
 
     def __init__(self, tools: Sequence[Tool] = ()) -> None:
-        self.schemas: list[Schema] = [_schema_of(tool) for tool in tools]
+        self.schemas: list[Mapping[str, Any]] = [_schema_of(tool) for tool in tools]
         names = self.names
         for name in names:
             if names.count(name) > 1:
                 raise RequestInvalid(f"two tools are named {name!r}: give each a name of its own")
         self.runnable: Mapping[str, Function] = MappingProxyType(
-            {name: tool for name, tool in zip(names, tools, strict=True) if not isinstance(tool, dict)}
+            {name: tool for name, tool in zip(names, tools, strict=True) if not isinstance(tool, Mapping)}
         )
         self._parameters: dict[str, Schema] = {
             name: schema["parameters"]
@@ -78,18 +78,18 @@ def toolbox_of(tools: str | Sequence[Tool] | None) -> Toolbox:
     return Toolbox(tools)
 
 
-def _schema_of(tool: Tool) -> Schema:
-    if isinstance(tool, dict):
+def _schema_of(tool: Tool) -> Mapping[str, Any]:
+    if isinstance(tool, Mapping):
         return tool
     if callable(tool):
         return schema_of(tool)
     raise RequestInvalid(f"{tool!r} is not a tool: give a JSON schema with a name, or a Python function")
 
 
-def _name_of(schema: Schema) -> str:
+def _name_of(schema: Mapping[str, Any]) -> str:
     """The name in either common form: `{"type": "function", "function": {...}}` or the bare inner object."""
     inner: Any = schema.get("function", schema)
-    name = inner.get("name") if isinstance(inner, dict) else None
+    name = inner.get("name") if isinstance(inner, Mapping) else None
     if not isinstance(name, str) or not name:
         raise RequestInvalid(
             'a tool\'s schema has no "name": give {"name": ..., "description": ..., "parameters": ...}'

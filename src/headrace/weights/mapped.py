@@ -1,0 +1,53 @@
+"""A file as bytes in memory, and the checks that every format needs before a tensor may point into it."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.errors import FileInvalid, ModelNotFound
+
+
+class Extent(NamedTuple):
+    """The bytes `start` to `stop` of a file that a tensor claims."""
+
+    start: int
+    stop: int
+    name: str
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """The file, mapped read-only; it stays mapped for as long as an array points into it."""
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise ModelNotFound(f"{path}: there is no such file") from None
+    except ValueError:
+        raise FileInvalid(path, "the file is empty: download it again") from None
+    except OSError as error:
+        raise FileInvalid(path, f"the file cannot be read ({error.strerror})") from error
+
+
+def as_bytes(mapped: mmap.mmap) -> NDArray[np.uint8]:
+    """All of a mapped file as uint8, without a copy."""
+    return np.frombuffer(mapped, np.uint8)
+
+
+def check_extents(path: Path, extents: Iterable[Extent], size_bytes: int) -> None:
+    """FileInvalid unless every extent lies within the file and none shares a byte with another."""
+    previous = Extent(0, 0, "")
+    for extent in sorted(extents):
+        if extent.stop > size_bytes:
+            raise FileInvalid(
+                path,
+                f"tensor {extent.name!r} ends at byte {extent.stop} but the file has {size_bytes}: download it again",
+            )
+        if extent.start < previous.stop:
+            raise FileInvalid(path, f"tensors {previous.name!r} and {extent.name!r} overlap: the file is damaged")
+        previous = extent
