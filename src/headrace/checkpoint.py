@@ -76,7 +76,7 @@ def _read_gguf(path: Path) -> Checkpoint:
     config = architecture.config_from_gguf(fields, file.tensors)
     plan = architecture.plan(config)
     weights = architecture.weights_from_gguf(plan.weights(), file.tensors, str(path))
-    tokenizer = Tokenizer.from_gguf(file.metadata)
+    tokenizer = Tokenizer.from_gguf(file.metadata, path)
     template = fields.text("tokenizer.chat_template", "") or _fallback(tokenizer)
     stated = defaults.from_gguf(fields)
     return _checkpoint(path, architecture, config, plan, weights, tokenizer, template, stated, set())
@@ -113,7 +113,7 @@ def _checkpoint(
     family = defaults.family(
         experts=isinstance(config, lfm2_moe.Config), layers=backbone.layers, vocab_size=backbone.vocab_size
     )
-    ends = {tokenizer.eos_id, *map(tokenizer.id_of, END_OF_TURN)} - {None} | end_ids
+    ends = end_ids | {id_ for id_ in (tokenizer.eos_id, *map(tokenizer.id_of, END_OF_TURN)) if id_ is not None}
     return Checkpoint(
         name=path.stem if path.is_file() else path.name,
         path=path,

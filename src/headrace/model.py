@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,10 @@ from headrace.events import Done, Event, Text, Timings, ToolCall, Usage
 from headrace.machine import usable_threads
 from headrace.text.calls import ReplyParser
 from headrace.text.prompt import encode_chat
+from headrace.text.repair import write_calls
 from headrace.text.stream import TextStream
-from headrace.tools.loop import MAX_ROUNDS, Toolbox, toolbox_of
+from headrace.tools.loop import MAX_ROUNDS, Tool, Toolbox, toolbox_of
+from headrace.transcript import Transcript
 
 MAX_SEQUENCES = 4  # that decode together; each may grow to the whole window
 KEPT_TOKENS = (
@@ -34,7 +36,7 @@ KEPT_TOKENS = (
 )  # the reply's structure, for the parser
 
 Message = Mapping[str, Any]
-Tools = Sequence[Mapping[str, Any] | Callable[..., Any]] | str | None
+Tools = Sequence[Tool] | Literal["builtin"] | None
 
 
 def load(name_or_path: str | Path, *, num_ctx: int | None = None, threads: int | None = None) -> Model:
@@ -80,7 +82,7 @@ class Model:
         """
         toolbox = toolbox_of(tools)
         sampling = self._parameters(parameters)
-        return self._rounds(list(messages), toolbox, sampling, MAX_ROUNDS if run_tools else 0)
+        return self._rounds([*map(dict, messages)], toolbox, sampling, MAX_ROUNDS if run_tools else 0)
 
     def generate(self, text: str, **parameters: Any) -> Iterator[Event]:
         """Continues `text` as it stands, without a chat template: Text pieces, and Done at the end."""
@@ -117,46 +119,40 @@ class Model:
         return self.checkpoint.parameters.override(**given)
 
     def _rounds(
-        self, messages: list[Message], toolbox: Toolbox, sampling: Parameters, rounds_left: int
+        self, messages: list[dict[str, Any]], toolbox: Toolbox, sampling: Parameters, rounds_left: int
     ) -> Iterator[Event]:
         """One answer, or as many as the tools take, with one Done for all of them."""
         done: list[Done] = []
         while True:
-            reply, calls = [], list[ToolCall]()
-            for event in self._answer(messages, toolbox, sampling, reply):
+            said, calls = Transcript(messages), list[ToolCall]()
+            for event in self._answer(messages, toolbox, sampling):
                 if isinstance(event, Done):
                     done.append(event)
                     continue
-                yield event
+                said.add(event)
                 if isinstance(event, ToolCall):
                     calls.append(event)
+                yield event
             if not calls or len(done) > rounds_left or not toolbox.runnable:
                 yield _total(done)
                 return
-            messages.append({"role": "assistant", "content": "".join(reply)})
             for call in calls:
                 result = toolbox.run(call)
+                said.add(result)
                 yield result
-                messages.append({"role": "tool", "content": result.content})
 
-    def _answer(
-        self, messages: Sequence[Message], toolbox: Toolbox, sampling: Parameters, reply: list[str]
-    ) -> Iterator[Event]:
-        """The events of one assistant turn; its raw text, sentinels included, is collected in `reply`."""
+    def _answer(self, messages: Sequence[Message], toolbox: Toolbox, sampling: Parameters) -> Iterator[Event]:
+        """The events of one assistant turn."""
         source = self.checkpoint
-        prompt = encode_chat(source.template, source.tokenizer, messages, tools=toolbox.schemas or None)
+        turns = write_calls(messages, source.template)
+        prompt = encode_chat(source.template, source.tokenizer, turns, tools=toolbox.schemas or None)
         parser, called = ReplyParser(), False
         for event in self._generate(prompt, sampling, keep=self._kept):
-            if isinstance(event, Text):
-                reply.append(event.text)
-                for parsed in parser.feed(event.text):
-                    called |= isinstance(parsed, ToolCall)
-                    yield parsed
-                continue
-            for parsed in parser.finish():
-                called |= isinstance(parsed, ToolCall)
-                yield parsed
-            yield Done("tool_calls", event.usage, event.timings) if called and event.reason == "stop" else event
+            parsed = parser.feed(event.text) if isinstance(event, Text) else parser.finish()
+            called |= any(isinstance(one, ToolCall) for one in parsed)
+            yield from parsed
+            if isinstance(event, Done):
+                yield Done("tool_calls", event.usage, event.timings) if called and event.reason == "stop" else event
 
     def _generate(self, prompt: list[int], sampling: Parameters, keep: set[int] | None = None) -> Iterator[Text | Done]:
         source = self.checkpoint

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import click
 
+from headrace.errors import HeadraceError
 from headrace.events import Done, Event, Text, Thinking, ToolCall, ToolResult
 from headrace.machine import peak_memory_bytes
 from headrace.model import Model
+from headrace.transcript import Transcript
 
 
 @dataclass(slots=True)
@@ -18,7 +20,7 @@ class Session:
     """A model, what it is offered, and the conversation so far."""
 
     model: Model
-    tools: str | None
+    tools: Literal["builtin"] | None
     parameters: dict[str, Any]
     verbose: bool
     load_s: float
@@ -28,14 +30,15 @@ class Session:
         """Asks, shows the answer, and keeps both. Ctrl-C (KeyboardInterrupt) keeps what was said until then."""
         self.messages.append({"role": "user", "content": question})
         events = self.model.chat(self.messages, tools=self.tools, run_tools=True, **self.parameters)
-        said: list[str] = []
+        said, before = Transcript(self.messages), len(self.messages)
         try:
             for event in events:
+                said.add(event)
                 self._show(event)
-                self._keep(event, said)
-        finally:
-            self.messages.append({"role": "assistant", "content": "".join(said)})
-            click.echo()
+        except HeadraceError:
+            del self.messages[before - 1 :]  # what could not be answered was not said
+            raise
+        click.echo()
 
     def clear(self) -> None:
         self.messages.clear()
@@ -50,15 +53,11 @@ class Session:
                 click.secho(f"→ {name}({_arguments(arguments)})", dim=True, err=True)
             case ToolResult(content=content):
                 click.secho(f"← {content}", dim=True, err=True)
-            case Done():
-                self._report(event)
-
-    def _keep(self, event: Event, said: list[str]) -> None:
-        match event:
-            case Text(text):
-                said.append(text)
             case Done(reason="length") if self.parameters.get("num_predict") is None:
                 click.secho(f"\n(the context window of {self.model.num_ctx} tokens is full)", err=True)
+                self._report(event)
+            case Done():
+                self._report(event)
 
     def _report(self, done: Done) -> None:
         if not self.verbose:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import reduce
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -58,7 +58,7 @@ def command(
     from headrace.model import load
 
     began = time.perf_counter()
-    offered = "builtin" if (tools or ("builtin" if model == NANO else "none")) == "builtin" else None
+    offered: Literal["builtin"] | None = "builtin" if tools == "builtin" or (not tools and model == NANO) else None
     parameters = {name: value for name, value in sampling.items() if value not in (None, ())}
     with load(model, num_ctx=num_ctx, threads=threads) as loaded:
         session = Session(loaded, offered, parameters, verbose=verbose, load_s=time.perf_counter() - began)

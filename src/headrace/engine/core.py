@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,11 +28,11 @@ def build(plan: Plan, weights: Weights, *, vocab_size: int, blocks: int, threads
 
     The instruction set is the best one that the machine has, or the one that HEADRACE_ISA names.
     """
-    core = _load()
+    core = load_core()
     isa = os.environ.get("HEADRACE_ISA", "")
     if isa and isa not in core.isas():
         raise RequestInvalid(f"HEADRACE_ISA is {isa!r} but this machine has {', '.join(core.isas())}")
-    return core.Model(
+    model: _core.Model = core.Model(
         [(step.op, step.inputs, step.weights, dict(step.attributes)) for step in fuse(plan).steps],
         {name: [_matrix(tensor) for tensor in tensors] for name, tensors in _prepared(plan, weights)},
         vocab_size=vocab_size,
@@ -41,19 +42,21 @@ def build(plan: Plan, weights: Weights, *, vocab_size: int, blocks: int, threads
         threads=threads,
         isa=isa,
     )
+    return model
 
 
 def kv_type(weights: Weights) -> str:
-    """Keys and values are kept in fp16, but for a model stored wholly in F32: that one is being checked, not deployed."""
+    """Keys and values are kept in fp16, but in fp32 for a model stored wholly in F32: it is there to be compared."""
     return "fp32" if all(tensor.type == "F32" for tensors in weights.values() for tensor in tensors) else "fp16"
 
 
-def _load() -> type[_core] | _core:
+def load_core() -> ModuleType:
+    """The native module. Raises CoreMissing where it is not built or does not load."""
     try:
         return import_module("headrace._core")
     except ImportError as error:
         raise CoreMissing(
-            f"the native core of Headrace does not load ({error}): build it with `pip install .` in the project's folder"
+            f"the native core of Headrace does not load ({error}): build it with `pip install .` in the project"
         ) from error
 
 

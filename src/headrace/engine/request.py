@@ -74,10 +74,10 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def _stops(value: Any) -> tuple[str, ...]:
-    stops = (value,) if isinstance(value, str) else tuple(value)
-    if not all(isinstance(stop, str) and stop for stop in stops):
+    stops = [value] if isinstance(value, str) else value
+    if not isinstance(stops, list | tuple) or not all(isinstance(stop, str) and stop for stop in stops):
         raise RequestInvalid("stop should be a text or a list of texts, none of them empty")
-    return stops
+    return tuple(stops)
 
 
 def _bias(value: Any) -> dict[int, float]:
