@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import Lfm2Config, Lfm2ForCausalLM, Lfm2MoeConfig, Lfm2MoeForCausalLM
 
 VOCABULARY = 97
@@ -67,3 +71,115 @@ def _random(kind: Any, config: Any) -> Any:
             if name.endswith("expert_bias"):
                 buffer.normal_(0, 0.3)
     return model
+
+
+def save_tokenizer(folder: Path, vocab_size: int = VOCABULARY) -> Path:
+    """A byte-level tokenizer with the family's first special tokens and the bytes that fit, as tokenizer.json."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())[: vocab_size - len(SPECIAL)]
+    vocabulary = {token: i for i, token in enumerate([*SPECIAL, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def save_gguf(model: Any, path: Path, types: Callable[[str], str] = lambda _: "F32", **metadata: Any) -> Path:
+    """The model as llama.cpp's converter would write it, each matrix in the type that `types(name)` gives."""
+    config = model.config
+    moe_model = config.model_type == "lfm2_moe"
+    architecture = "lfm2moe" if moe_model else "lfm2"
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(12288)  # not what the tensors say, as in files that exist
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(
+        [config.num_key_value_heads if kind == "full_attention" else 0 for kind in config.layer_types]
+    )
+    writer.add_layer_norm_rms_eps(config.norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_shortconv_l_cache(config.conv_L_cache)
+    writer.add_vocab_size(config.vocab_size)
+    if moe_model:
+        writer.add_expert_count(config.num_experts)
+        writer.add_expert_used_count(config.num_experts_per_tok)
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+        writer.add_leading_dense_block_count(config.num_dense_layers)
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+        writer.add_expert_weights_scale(config.routed_scaling_factor)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())[: config.vocab_size - len(SPECIAL)]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("lfm2")
+    writer.add_token_list([*SPECIAL, *alphabet])
+    writer.add_token_merges([])
+    writer.add_token_types([3] * len(SPECIAL) + [1] * len(alphabet))
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(7)
+    for key, value in metadata.items():
+        writer.add_key_value(key, value, gguf.GGUFValueType.get_type(value))
+    for name, array in gguf_tensors(model):
+        kind = gguf.GGMLQuantizationType[types(name) if array.ndim > 1 else "F32"]
+        writer.add_tensor(name, gguf.quants.quantize(array, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def gguf_tensors(model: Any) -> Iterator[tuple[str, Any]]:
+    """GGUF name and float32 array of every tensor of a `transformers` model."""
+    for name, tensor in model.state_dict().items():
+        array = tensor.float().numpy()
+        if name == "lm_head.weight" and model.config.tie_word_embeddings:
+            continue
+        if name.endswith("gate_up_proj"):
+            half = array.shape[1] // 2
+            stem = f"blk.{name.split('.')[2]}.ffn_"
+            yield stem + "gate_exps.weight", np.ascontiguousarray(array[:, :half])
+            yield stem + "up_exps.weight", np.ascontiguousarray(array[:, half:])
+        else:
+            yield _gguf_name(name), array.squeeze(1) if "conv.conv" in name else array
+
+
+def _gguf_name(name: str) -> str:
+    for ours, theirs in GGUF_PARTS.items():
+        name = name.replace(ours, theirs)
+    return name
+
+
+SPECIAL = (
+    "<|pad|>",
+    "<|startoftext|>",
+    "<|endoftext|>",
+    "<|fim_pre|>",
+    "<|fim_mid|>",
+    "<|fim_suf|>",
+    "<|im_start|>",
+    "<|im_end|>",
+)
+GGUF_PARTS = {
+    "model.embed_tokens": "token_embd",
+    "model.embedding_norm": "token_embd_norm",
+    "lm_head": "output",
+    "model.layers": "blk",
+    "operator_norm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.out_proj": "attn_output",
+    "self_attn.q_layernorm": "attn_q_norm",
+    "self_attn.k_layernorm": "attn_k_norm",
+    "conv.in_proj": "shortconv.in_proj",
+    "conv.out_proj": "shortconv.out_proj",
+    "conv.conv": "shortconv.conv",
+    "feed_forward.experts.down_proj": "ffn_down_exps.weight",
+    "feed_forward.expert_bias": "exp_probs_b.bias",
+    "feed_forward.gate": "ffn_gate_inp",
+    "feed_forward.w1": "ffn_gate",
+    "feed_forward.w3": "ffn_up",
+    "feed_forward.w2": "ffn_down",
+}

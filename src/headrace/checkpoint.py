@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from headrace import defaults, models
-from headrace.engine.request import Parameters
+from headrace.defaults import Defaults
 from headrace.errors import FileInvalid, ModelNotFound, Unsupported
 from headrace.models import lfm2, lfm2_moe
 from headrace.plan import Plan
@@ -38,7 +38,8 @@ class Checkpoint:
     weights: Weights
     tokenizer: Tokenizer
     template: Template
-    parameters: Parameters
+    has_template: bool  # of its own; else `template` is the architecture's
+    defaults: Defaults
     end_ids: frozenset[int]
 
     @property
@@ -54,7 +55,7 @@ class Checkpoint:
 def read(name_or_path: str | Path) -> Checkpoint:
     """Reads `nano`, a GGUF file or a folder with config.json. Raises ModelNotFound, FileInvalid, Unsupported."""
     path = _find(name_or_path)
-    return _read_folder(path) if path.is_dir() else _read_gguf(path)
+    return _assemble(path, _read_folder(path) if path.is_dir() else _read_gguf(path))
 
 
 def _find(name_or_path: str | Path) -> Path:
@@ -69,62 +70,77 @@ def _find(name_or_path: str | Path) -> Path:
     raise ModelNotFound(f"there is no model {str(name_or_path)!r}: give {NANO!r}, a GGUF file, or a model folder")
 
 
-def _read_gguf(path: Path) -> Checkpoint:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the two kinds of packaging have in common. `template` is empty where there is none."""
+
+    architecture: ModuleType
+    config: lfm2.Config | lfm2_moe.Config
+    plan: Plan
+    weights: Weights
+    tokenizer: Tokenizer
+    template: str
+    stated: Mapping[str, Mapping[str, Any]]  # where parameters are stated -> which
+    end_ids: frozenset[int] = frozenset()
+
+
+def _read_gguf(path: Path) -> _Found:
     file = gguf.read(path)
     fields = Fields(str(path), file.metadata)
     architecture = _by_gguf_architecture(fields)
     config = architecture.config_from_gguf(fields, file.tensors)
     plan = architecture.plan(config)
-    weights = architecture.weights_from_gguf(plan.weights(), file.tensors, str(path))
-    tokenizer = Tokenizer.from_gguf(file.metadata, path)
-    template = fields.text("tokenizer.chat_template", "") or _fallback(tokenizer)
-    stated = defaults.from_gguf(fields)
-    return _checkpoint(path, architecture, config, plan, weights, tokenizer, template, stated, set())
+    return _Found(
+        architecture=architecture,
+        config=config,
+        plan=plan,
+        weights=architecture.weights_from_gguf(plan.weights(), file.tensors, str(path)),
+        tokenizer=Tokenizer.from_gguf(file.metadata, path),
+        template=fields.text("tokenizer.chat_template", ""),
+        stated={"general.sampling": defaults.from_gguf(fields)},
+    )
 
 
-def _read_folder(path: Path) -> Checkpoint:
+def _read_folder(path: Path) -> _Found:
     fields = _json(path / "config.json", required=f"{path}: a model folder has a config.json, and this one has none")
+    generation = _json(path / "generation_config.json")
     architecture = _by_model_type(fields)
     config = architecture.config_from_hf(fields)
     plan = architecture.plan(config)
-    weights = architecture.weights_from_hf(plan.weights(), safetensors.read_folder(path), str(path))
-    tokenizer = Tokenizer.from_json(path / "tokenizer.json")
-    generation, settings = _json(path / "generation_config.json"), _json(path / "tokenizer_config.json")
-    template = _folder_template(path, settings) or _fallback(tokenizer)
-    ends = _ids(fields, "eos_token_id") | _ids(generation, "eos_token_id")
-    stated = defaults.from_generation_config(generation)
-    return _checkpoint(path, architecture, config, plan, weights, tokenizer, template, stated, ends)
+    return _Found(
+        architecture=architecture,
+        config=config,
+        plan=plan,
+        weights=architecture.weights_from_hf(plan.weights(), safetensors.read_folder(path), str(path)),
+        tokenizer=Tokenizer.from_json(path / "tokenizer.json"),
+        template=_folder_template(path),
+        stated={"generation_config.json": defaults.from_generation_config(generation)},
+        end_ids=_ids(fields, "eos_token_id") | _ids(generation, "eos_token_id"),
+    )
 
 
-def _checkpoint(
-    path: Path,
-    architecture: ModuleType,
-    config: lfm2.Config | lfm2_moe.Config,
-    plan: Plan,
-    weights: Weights,
-    tokenizer: Tokenizer,
-    template: str,
-    stated: Mapping[str, Any],
-    end_ids: set[int],
-) -> Checkpoint:
-    backbone = config if isinstance(config, lfm2.Config) else config.backbone
+def _assemble(path: Path, found: _Found) -> Checkpoint:
+    """Adds what the family says where the file says nothing."""
+    tokenizer = found.tokenizer
+    backbone = found.config if isinstance(found.config, lfm2.Config) else found.config.backbone
     if tokenizer.vocab_size > backbone.vocab_size:
         raise FileInvalid(path, f"{tokenizer.vocab_size} tokens, but embeddings for {backbone.vocab_size}")
     family = defaults.family(
-        experts=isinstance(config, lfm2_moe.Config), layers=backbone.layers, vocab_size=backbone.vocab_size
+        experts=isinstance(found.config, lfm2_moe.Config), layers=backbone.layers, vocab_size=backbone.vocab_size
     )
-    ends = end_ids | {id_ for id_ in (tokenizer.eos_id, *map(tokenizer.id_of, END_OF_TURN)) if id_ is not None}
+    ends = (tokenizer.eos_id, *map(tokenizer.id_of, END_OF_TURN))
     return Checkpoint(
         name=path.stem if path.is_file() else path.name,
         path=path,
-        architecture=architecture.__name__.rpartition(".")[2],
-        config=config,
-        plan=plan,
-        weights=weights,
+        architecture=found.architecture.__name__.rpartition(".")[2],
+        config=found.config,
+        plan=found.plan,
+        weights=found.weights,
         tokenizer=tokenizer,
-        template=Template(template, tokenizer.special_names),
-        parameters=defaults.parameters(stated, family),
-        end_ids=frozenset(ends),
+        template=Template(found.template or _fallback(tokenizer), tokenizer.special_names),
+        has_template=bool(found.template),
+        defaults=defaults.resolve({**found.stated, "model card": family}),
+        end_ids=found.end_ids | {id_ for id_ in ends if id_ is not None},
     )
 
 
@@ -154,12 +170,13 @@ def _fallback(tokenizer: Tokenizer) -> str:
     return FALLBACK_LFM25 if tokenizer.id_of("<think>") is not None else FALLBACK_LFM2
 
 
-def _folder_template(path: Path, settings: Fields) -> str:
+def _folder_template(path: Path) -> str:
     """From chat_template.jinja, else chat_template.json, else tokenizer_config.json; there it may be one of several."""
     file = path / "chat_template.jinja"
     if file.exists():
         return file.read_text(encoding="utf-8")
-    stated = _json(path / "chat_template.json").values.get("chat_template") or settings.values.get("chat_template")
+    settings = ("chat_template.json", "tokenizer_config.json")
+    stated = next(filter(None, (_json(path / name).values.get("chat_template") for name in settings)), "")
     if isinstance(stated, list):
         stated = {entry.get("name"): entry.get("template") for entry in stated if isinstance(entry, dict)}.get(
             "default"
@@ -182,8 +199,8 @@ def _json(path: Path, required: str = "") -> Fields:
     return Fields(str(path), value)
 
 
-def _ids(fields: Fields, key: str) -> set[int]:
+def _ids(fields: Fields, key: str) -> frozenset[int]:
     """One id or a list of ids."""
     value = fields.values.get(key)
     ids = value if isinstance(value, list) else [value]
-    return {id_ for id_ in ids if isinstance(id_, int)}
+    return frozenset(id_ for id_ in ids if isinstance(id_, int))

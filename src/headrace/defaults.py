@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from headrace.engine.request import Parameters
@@ -59,9 +59,23 @@ def from_generation_config(fields: Fields) -> dict[str, Any]:
     return _named(fields, GENERATION_CONFIG_NAMES)
 
 
-def parameters(*sources: Mapping[str, Any]) -> Parameters:
-    """Each parameter from the first source that states it."""
-    return Parameters().override(**dict(ChainMap(*map(dict, sources))))
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """A model's parameters, and for each that somebody stated who it was."""
+
+    parameters: Parameters
+    origins: Mapping[str, str]
+
+
+def resolve(sources: Mapping[str, Mapping[str, Any]]) -> Defaults:
+    """Each parameter from the first of the named `sources` that states it."""
+    stated = {
+        name: (value, origin) for origin, found in reversed(list(sources.items())) for name, value in found.items()
+    }
+    return Defaults(
+        Parameters().override(**{name: value for name, (value, _) in stated.items()}),
+        {name: origin for name, (_, origin) in stated.items()},
+    )
 
 
 def _named(fields: Fields, names: Mapping[str, str]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class Model:
         self.close()
 
     def _parameters(self, given: Mapping[str, Any]) -> Parameters:
-        return self.checkpoint.parameters.override(**given)
+        return self.checkpoint.defaults.parameters.override(**given)
 
     def _rounds(
         self, messages: list[dict[str, Any]], toolbox: Toolbox, sampling: Parameters, rounds_left: int

@@ -186,7 +186,8 @@ def test_any_mix_of_requests_gives_each_its_own_answer(asked: list[tuple[int, in
     scheduler = Scheduler(BlockPool(16, BLOCK), max_sequences=3, chunk_tokens=8)
     with Engine(CountingCore(), scheduler) as engine:
         sequences = [
-            (sequence(list(range(prompt)), num_ctx=60, num_predict=predict), cancel) for prompt, predict, cancel in asked
+            (sequence(list(range(prompt)), num_ctx=60, num_predict=predict), cancel)
+            for prompt, predict, cancel in asked
         ]
         for one, cancel in sequences:
             engine.submit(one)

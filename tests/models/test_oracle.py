@@ -1,4 +1,4 @@
-"""Plans of random models, run in NumPy, against transformers in float32: every switch of the architecture, every token."""
+"""Plans of random models, run in NumPy, against transformers in float32: every switch, every token."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests import random_models
 
 from headrace.models import lfm2, lfm2_moe
 from headrace.plan import fuse
 from headrace.reference import Reference, State
 from headrace.weights import safetensors
 from headrace.weights.fields import Fields
+from tests import random_models
 
 TOKENS = np.random.default_rng(0).integers(3, random_models.VOCABULARY, 40).tolist()
 

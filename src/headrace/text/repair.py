@@ -38,7 +38,7 @@ def _call(call: Any) -> str:
     function = call.get("function", call) if isinstance(call, Mapping) else call
     match function:
         case {"name": str(name), **rest}:
-            arguments = rest.get("arguments") or {}
+            arguments: Any = rest.get("arguments") or {}
         case _:
             raise RequestInvalid('a tool call should look like {"function": {"name": ..., "arguments": {...}}}')
     try:

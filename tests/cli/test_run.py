@@ -1,0 +1,120 @@
+"""The command line as a user meets it: a process, its output, its exit code; the conversation in a real terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+
+import headrace
+
+HEADRACE = [sys.executable, "-c", "from headrace.cli import main; main()"]
+
+
+def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*HEADRACE, *arguments], input=stdin, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_one_answer_with_the_call_beside_it() -> None:
+    done = run("run", "nano", "What is 37 * 12?")
+    assert done.returncode == 0
+    assert "444" in done.stdout
+    assert "calculate(" not in done.stdout
+    assert 'calculate(expression="37 * 12")' in done.stderr
+
+
+def test_piped_text_follows_the_prompt() -> None:
+    assert "444" in run("run", "nano", stdin="What is 37 * 12?\n").stdout
+    joined = run("run", "nano", "What is", stdin="37 * 12?")
+    assert "444" in joined.stdout
+    assert joined.returncode == 0
+
+
+def test_verbose_reports_times_and_memory() -> None:
+    report = run("run", "nano", "Hi", "--verbose").stderr
+    for row in ("load time", "time to first token", "prompt", "decode", "peak memory"):
+        assert re.search(rf"^{row}: +\d", report, re.MULTILINE)
+
+
+def test_flags_reach_the_sampler() -> None:
+    assert run("run", "nano", "Hello", "--num-predict", "1").stdout != run("run", "nano", "Hello").stdout
+    seeds = [run("run", "nano", "Hello", "--temperature", "3", "--seed", seed).stdout for seed in ("1", "1", "2")]
+    assert seeds[0] == seeds[1] != seeds[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "nonesuch", "Hi"], "there is no model 'nonesuch'"),
+        (["run", "nano", "Hi", "--temperature", "-1"], "temperature is -1.0 but should be a number from 0 to 100"),
+        (["run", "nano", "Hi", "--num-ctx", "0"], "num_ctx is 0 but should be"),
+        (["run", "nano", "Hi", "--top-k", "many"], "'many' is not a valid integer"),
+        (["run", "nano"], "there is no prompt"),
+        (["rnu"], "No such command 'rnu'"),
+        (["run", "nano", "Hi", "--num-ctx", "64"], "but the context window holds 64"),
+        (["run", str(Path(__file__)), "Hi"], "not a GGUF file"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_exit_code_2(arguments: list[str], sentence: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_and_version() -> None:
+    assert run("--version").stdout == f"headrace {headrace.__version__}\n"
+    text = run("run", "--help").stdout
+    flags = "--temperature --top-k --top-p --min-p --repeat-penalty --seed --stop --num-predict --num-ctx --threads"
+    assert all(flag in text for flag in flags.split())
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Any]:
+    environment = os.environ | {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm"}
+    child = pexpect.spawn(HEADRACE[0], [*HEADRACE[1:], "run"], env=environment, timeout=60, encoding="utf-8")
+    yield child
+    child.close(force=True)
+
+
+def test_a_conversation(terminal: Any, tmp_path: Path) -> None:
+    terminal.expect(">>> ")
+    terminal.sendline("What is 37 * 12?")
+    terminal.expect("calculate")
+    terminal.expect("444")
+    terminal.expect(">>> ")
+    terminal.sendline("/?")
+    terminal.expect("/clear")
+    terminal.expect("/bye")
+    terminal.expect(">>> ")
+    terminal.sendline("/clear")
+    terminal.expect("cleared")
+    terminal.expect(">>> ")
+    terminal.sendline("/nonsense")
+    terminal.expect("Unknown command '/nonsense'")
+    terminal.sendline("/bye")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
+    assert "37 * 12" in next(tmp_path.rglob("history")).read_text()
+
+
+def test_ctrl_c_keeps_the_session_and_ctrl_d_leaves_it(terminal: Any) -> None:
+    terminal.expect(">>> ")
+    terminal.sendintr()
+    terminal.expect("Use Ctrl-D")
+    terminal.expect(">>> ")
+    terminal.sendline("What is 37 * 12?")
+    terminal.expect("444")
+    terminal.expect(">>> ")
+    terminal.sendeof()
+    terminal.expect(pexpect.EOF)

@@ -1,0 +1,149 @@
+"""The native core against the NumPy interpreter, on quantised models: the whole, and step by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headrace import checkpoint
+from headrace.checkpoint import Checkpoint
+from headrace.engine import core
+from headrace.engine.batch import Batch, Part
+from headrace.engine.request import Parameters, Sequence
+from headrace.errors import RequestInvalid
+from headrace.plan import fuse
+from headrace.reference import Context, Reference, Routing, State
+from headrace.weights.tensor import Tensor
+from tests import random_models
+
+TOKENS = np.random.default_rng(2).integers(8, random_models.VOCABULARY, 48).tolist()
+WIDE = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 288, "moe_intermediate_size": 256}
+CLOSE_SCORES = 1e-4  # experts whose scores lie closer than this may be chosen differently
+
+
+def mixed(name: str) -> str:
+    """All types at once, each where its blocks fit."""
+    if "ffn_gate_inp" in name or "shortconv.conv" in name:
+        return "F32"
+    for part, kind in {"in_proj": "Q4_0", "attn_q": "Q8_0", "attn_k": "F16", "attn_v": "BF16", "down": "Q8_0"}.items():
+        if part in name:
+            return kind
+    return "Q4_0"
+
+
+@pytest.fixture(scope="module", params=[mixed, lambda _: "Q4_0", lambda _: "Q8_0"], ids=["mixed", "Q4_0", "Q8_0"])
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    def types(name: str) -> str:
+        return "F32" if "ffn_gate_inp" in name or "shortconv.conv" in name else request.param(name)
+
+    model = random_models.moe(**WIDE)
+    return checkpoint.read(random_models.save_gguf(model, tmp_path_factory.mktemp("gguf") / "model.gguf", types))
+
+
+def build(source: Checkpoint, threads: int = 2) -> Any:
+    return core.build(source.plan, source.weights, vocab_size=random_models.VOCABULARY, blocks=4, threads=threads)
+
+
+def batch(tokens: list[int]) -> Batch:
+    sequence = Sequence.start(tokens, Parameters(), len(tokens))
+    sequence.blocks = list(range(-(-len(tokens) // core.BLOCK_TOKENS)))
+    return Batch.of([Part(sequence, len(tokens), range(len(tokens)))])
+
+
+def close_calls(source: Checkpoint, values: list[Any]) -> Any:
+    """Which tokens have a router whose last chosen and first passed over experts score nearly alike."""
+    risky = np.zeros(len(TOKENS), bool)
+    oracle = Reference(source.plan, source.weights)
+    for step in source.plan.steps:
+        if step.op == "route":
+            scores = 1 / (1 + np.exp(-values[step.inputs[0]] @ oracle.weights[step.weights[0]][0].T))
+            ranked = np.sort(scores + oracle.weights[step.weights[1]][0], axis=1)[:, ::-1]
+            k = int(step.attributes["top_k"])
+            risky |= ranked[:, k - 1] - ranked[:, k] < CLOSE_SCORES
+    return risky
+
+
+def test_logits_equal_the_reference(source: Checkpoint) -> None:
+    """Within 1e-4 of the logits' range, but for the few tokens whose experts are a close call."""
+    reference = Reference(source.plan, source.weights, kv="fp16")
+    values = reference.values(TOKENS)
+    expected, found = values[-1], build(source).logits(batch(TOKENS))
+    risky = close_calls(source, values)
+    assert risky.mean() <= 0.05
+    error = np.abs(found - expected).max(axis=1) / np.ptp(expected)
+    assert error[~risky].max() <= 1e-4
+
+
+def test_each_step_equals_the_reference(source: Checkpoint) -> None:
+    """Every operation on the native model's own inputs: an error cannot hide behind an earlier one."""
+    plan = fuse(source.plan)
+    reference = Reference(plan, source.weights, kv="fp16")
+    native = build(source).values(batch(TOKENS))
+    context = Context(np.array(TOKENS), np.arange(len(TOKENS)), State())
+    for step, found in zip(plan.steps, native, strict=True):
+        expected = reference._run(step, [as_value(native[i]) for i in step.inputs], context)
+        if isinstance(expected, Routing):
+            same = (as_value(found).experts == expected.experts).all(axis=1)
+            assert same.mean() > 0.95
+            np.testing.assert_allclose(as_value(found).weights[same], expected.weights[same], atol=1e-5)
+            continue
+        assert found.shape == expected.shape, step.op
+        # int8 rounding can fall the other way where a value lies between two steps: 1/254 of its group's largest.
+        spread = np.abs(found - expected) / np.ptp(expected)
+        assert np.median(spread) <= 1e-6, step.op
+        assert spread.max() <= 2e-3, step.op
+
+
+def as_value(value: Any) -> Any:
+    return Routing(*value) if isinstance(value, tuple) else value
+
+
+def test_the_scheme_is_close_to_float_activations(source: Checkpoint) -> None:
+    """int8 activations against float ones on the same dequantised weights: KL divergence and top-1 agreement."""
+    found = build(source).logits(batch(TOKENS)).astype(np.float64)
+    exact = Reference(source.plan, source.weights, quantise_activations=False).logits(TOKENS).astype(np.float64)
+    p, q = (np.exp(x - x.max(axis=1, keepdims=True)) for x in (exact, found))
+    p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
+    assert np.sum(p * np.log(p / q), axis=1).mean() < 5e-3
+    assert (p.argmax(axis=1) == q.argmax(axis=1)).mean() > 0.9
+
+
+def test_every_instruction_set_gives_the_same_answer(source: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    isas = core.load_core().isas()
+    assert isas[-1] == "scalar"
+    answers = []
+    for isa in isas:
+        monkeypatch.setenv("HEADRACE_ISA", isa)
+        answers.append(build(source).logits(batch(TOKENS)))
+    for answer in answers[:-1]:
+        error = np.abs(answer - answers[-1]).max(axis=1) / np.ptp(answers[-1])
+        assert np.median(error) <= 1e-5
+
+
+def test_an_unknown_instruction_set_is_named(source: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_ISA", "avx9")
+    with pytest.raises(RequestInvalid, match="HEADRACE_ISA is 'avx9' but this machine has"):
+        build(source)
+
+
+def test_small_weights_are_float32_in_the_core(source: Checkpoint) -> None:
+    halves = {name: tuple(half(t) for t in tensors) for name, tensors in source.weights.items()}
+    prepared = dict(core._prepared(source.plan, halves))
+    assert {prepared[n][0].type for n in prepared if n.endswith(("norm", "gate", "bias", "conv.conv"))} == {"F32"}
+    assert prepared["embed_tokens"][0].type != "F32"
+
+
+def half(tensor: Tensor) -> Tensor:
+    if tensor.type != "F32":
+        return tensor
+    data = tensor.data.view(np.float32).astype(np.float16).view(np.uint8)
+    return Tensor(tensor.name, "F16", tensor.shape, data)
+
+
+def test_kv_is_fp32_only_for_models_stored_wholly_in_f32(source: Checkpoint, tmp_path: Path) -> None:
+    assert core.kv_type(source.weights) == "fp16"
+    whole = checkpoint.read(random_models.save_gguf(random_models.dense(), tmp_path / "f32.gguf"))
+    assert core.kv_type(whole.weights) == "fp32"
