@@ -73,11 +73,15 @@ def _random(kind: Any, config: Any) -> Any:
     return model
 
 
+def tokens(vocab_size: int) -> list[str]:
+    """The family's first special tokens, the bytes that fit, and one token that is merged."""
+    return [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())[: vocab_size - len(SPECIAL) - 1], "ab"]
+
+
 def save_tokenizer(folder: Path, vocab_size: int = VOCABULARY) -> Path:
-    """A byte-level tokenizer with the family's first special tokens and the bytes that fit, as tokenizer.json."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())[: vocab_size - len(SPECIAL)]
-    vocabulary = {token: i for i, token in enumerate([*SPECIAL, *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    """A byte-level tokenizer of `tokens`, as tokenizer.json."""
+    vocabulary = {token: i for i, token in enumerate(tokens(vocab_size))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[("a", "b")]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
@@ -110,12 +114,11 @@ def save_gguf(model: Any, path: Path, types: Callable[[str], str] = lambda _: "F
         writer.add_leading_dense_block_count(config.num_dense_layers)
         writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
         writer.add_expert_weights_scale(config.routed_scaling_factor)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())[: config.vocab_size - len(SPECIAL)]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("lfm2")
-    writer.add_token_list([*SPECIAL, *alphabet])
-    writer.add_token_merges([])
-    writer.add_token_types([3] * len(SPECIAL) + [1] * len(alphabet))
+    writer.add_token_list(tokens(config.vocab_size))
+    writer.add_token_merges(["a b"])
+    writer.add_token_types([3] * len(SPECIAL) + [1] * (config.vocab_size - len(SPECIAL)))
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(7)
     for key, value in metadata.items():

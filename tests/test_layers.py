@@ -21,6 +21,7 @@ TIERS = (
     ("engine", "tools"),
     ("defaults",),
     ("checkpoint",),
+    ("summary",),
     ("model",),
     ("cli",),
 )

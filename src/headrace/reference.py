@@ -171,7 +171,7 @@ def round_to_int8(x: Array) -> Array:
 
 def rms_norm(x: Array, weight: Array, eps: float) -> Array:
     """x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang and Sennrich, 2019)."""
-    mean = np.mean(x * x, axis=-1, keepdims=True, dtype=np.float32)
+    mean: Array = np.mean(x * x, axis=-1, keepdims=True, dtype=np.float32)
     normed: Array = weight * (x / np.sqrt(mean + np.float32(eps)))
     return normed
 

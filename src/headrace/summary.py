@@ -1,0 +1,149 @@
+"""What a model is, in figures: what `headrace show` prints."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import fields
+from math import prod
+from typing import Any
+
+from headrace.checkpoint import Checkpoint
+from headrace.engine.core import BLOCK_TOKENS, kv_type
+from headrace.models import lfm2, lfm2_moe
+from headrace.plan import Step
+from headrace.weights.tensor import Tensor
+
+KV_BYTES = {"fp16": 2, "fp32": 4}
+WINDOWS = (4096, 32_768)  # tokens, for which the memory is worked out
+
+# Kinds of tensors, by a part of the plan's name; the first that fits.
+KINDS = {
+    "experts.": "experts",
+    "feed_forward.gate": "router",
+    "expert_bias": "router",
+    "feed_forward.": "feed-forward",
+    "norm": "norms",
+    "self_attn.": "attention",
+    "conv.": "convolution",
+    "embed_tokens": "embedding",
+    "lm_head": "head",
+}
+
+
+def summarise(source: Checkpoint) -> dict[str, Any]:
+    """Plain JSON values; sizes in bytes, windows in tokens."""
+    backbone, config = source.backbone, source.config
+    total, active = parameters(source)
+    layers = Counter(backbone.layer_types)
+    return {
+        "name": source.name,
+        "path": str(source.path),
+        "architecture": source.architecture,
+        "parameters": {"total": total, "active": active},
+        "hidden_size": backbone.hidden_size,
+        "layers": {
+            "convolution": layers[lfm2.CONV],
+            "attention": layers[lfm2.ATTENTION],
+            "kinds": list(backbone.layer_types),
+        },
+        "attention": {
+            "heads": backbone.num_attention_heads,
+            "kv_heads": backbone.num_key_value_heads,
+            "head_dim": backbone.head_dim,
+            "rope_theta": backbone.rope_theta,
+        },
+        "experts": _experts(config),
+        "quantisation": quantisation(source),
+        "context": {"default": source.context_length, "largest": backbone.max_position_embeddings},
+        "tokenizer": {
+            "tokens": source.tokenizer.vocab_size,
+            "embeddings": backbone.vocab_size,
+            "bos": source.tokenizer.bos_id,
+            "end": sorted(source.end_ids),
+        },
+        "template": {
+            "origin": "the file" if source.has_template else "the architecture",
+            "text": source.template.source,
+        },
+        "defaults": _defaults(source),
+        "memory": {str(window): memory_bytes(source, window) for window in WINDOWS},
+    }
+
+
+def parameters(source: Checkpoint) -> tuple[int, int]:
+    """All weights, and those that one token meets: all but the experts that it is not sent to."""
+    total = sum(_size(tensors) for tensors in source.weights.values())
+    if isinstance(source.config, lfm2.Config):
+        return total, total
+    experts = sum(_size(tensors) for name, tensors in source.weights.items() if ".experts." in name)
+    config = source.config
+    return total, total - experts + experts * config.num_experts_per_tok // config.num_experts
+
+
+def quantisation(source: Checkpoint) -> dict[str, dict[str, int]]:
+    """Bytes of each kind of tensor, by the type they are stored in."""
+    kinds: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for name, tensors in source.weights.items():
+        for tensor in tensors:
+            kinds[_kind(name)][tensor.type] += tensor.data.size
+    return {kind: dict(types) for kind, types in kinds.items()}
+
+
+def memory_bytes(source: Checkpoint, window: int) -> dict[str, int]:
+    """What one full window of this many tokens takes: the mapped file, and the cache at its fullest."""
+    backbone = source.backbone
+    layers = Counter(backbone.layer_types)
+    token = 2 * backbone.num_key_value_heads * backbone.head_dim * KV_BYTES[kv_type(source.weights)]
+    block = 4 * (backbone.conv_taps - 1) * backbone.hidden_size  # convolution inputs are float32
+    blocks = -(-window // BLOCK_TOKENS)
+    cache = blocks * (BLOCK_TOKENS * layers[lfm2.ATTENTION] * token + layers[lfm2.CONV] * block)
+    weights = sum(tensor.data.size for tensors in source.weights.values() for tensor in tensors)
+    return {"weights": weights, "cache": cache, "total": weights + cache}
+
+
+def describe_plan(source: Checkpoint) -> list[str]:
+    """The plan, a line a step: its value, operation, inputs, weights with shapes and types, attributes."""
+    return [f"%{i:<4} {_step(source, step)}" for i, step in enumerate(source.plan.steps)]
+
+
+def _step(source: Checkpoint, step: Step) -> str:
+    inputs = " ".join(f"%{value}" for value in step.inputs)
+    weights = " ".join(f"{name}{_shape(source.weights[name])}" for name in step.weights)
+    attributes = " ".join(f"{name}={value:g}" for name, value in step.attributes.items())
+    return "  ".join(part for part in (f"{step.op:8}", inputs, weights, attributes) if part)
+
+
+def _shape(tensors: tuple[Tensor, ...]) -> str:
+    sides = "x".join(map(str, tensors[0].shape))
+    return f"[{len(tensors)} of {sides} {tensors[0].type}]" if len(tensors) > 1 else f"[{sides} {tensors[0].type}]"
+
+
+def _experts(config: lfm2.Config | lfm2_moe.Config) -> dict[str, Any] | None:
+    if isinstance(config, lfm2.Config):
+        return None
+    return {
+        "count": config.num_experts,
+        "per_token": config.num_experts_per_tok,
+        "dense_layers": config.num_dense_layers,
+        "bias": config.use_expert_bias,
+        "normalised": config.norm_topk_prob,
+        "scale": config.routed_scaling_factor,
+    }
+
+
+def _defaults(source: Checkpoint) -> dict[str, dict[str, Any]]:
+    values, origins = source.defaults.parameters, source.defaults.origins
+    return {
+        field.name: {"value": getattr(values, field.name), "origin": origins.get(field.name, "Headrace")}
+        for field in fields(values)
+        if field.name not in ("stop", "logit_bias", "seed")
+    }
+
+
+def _kind(name: str) -> str:
+    return next((kind for part, kind in KINDS.items() if part in name), "other")
+
+
+def _size(tensors: Iterable[Tensor]) -> int:
+    return sum(prod(tensor.shape) for tensor in tensors)
