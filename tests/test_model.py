@@ -177,8 +177,8 @@ def test_without_template_or_generation_config_a_folder_still_chats(folder: Path
         (lambda f: edit(f, layer_types=["conv"]), "layer_types should name the kinds of 4 layers"),
         (lambda f: edit(f, vocab_size="many"), "vocab_size is 'many' but should be a whole number"),
         (lambda f: edit(f, num_hidden_layers=5, layer_types=None), "layer_types is missing"),
-        (lambda f: edit(f, num_experts=9), "expert"),
-        (lambda f: edit(f, hidden_size=64), ""),
+        (lambda f: edit(f, num_experts=9), "expected 9"),
+        (lambda f: edit(f, hidden_size=64), "has inputs of width 80: expected 100"),
     ],
 )
 def test_a_broken_folder_says_what_is_wrong(break_it: Callable[[Path], None], sentence: str, folder: Path) -> None:
@@ -233,7 +233,7 @@ def quantised(name: str) -> str:
 
 
 def test_gguf_types_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wide = random_models.moe(hidden_size=256, intermediate_size=288, moe_intermediate_size=96)
+    wide = random_models.moe(hidden_size=256, num_attention_heads=4, intermediate_size=288, moe_intermediate_size=96)
     monkeypatch.setattr(gguf.quants.Q6_K, "quantize_blocks", classmethod(q6_k_blocks), raising=False)
     path = random_models.save_gguf(wide, tmp_path / "wide.gguf", quantised)
     with headrace.load(path) as model:

@@ -17,7 +17,7 @@ from headrace.engine.cache import BlockPool
 from headrace.engine.engine import Engine
 from headrace.engine.request import Finished, Parameters
 from headrace.engine.scheduler import Scheduler
-from headrace.errors import ContextExceeded, RequestInvalid
+from headrace.errors import ContextExceeded, FileInvalid, RequestInvalid
 from headrace.events import Done, Event, Text, Timings, ToolCall, Usage
 from headrace.machine import usable_threads
 from headrace.text.calls import ReplyParser
@@ -59,13 +59,16 @@ class Model:
         _check_size("num_ctx", self.num_ctx, source.backbone.max_position_embeddings)
         _check_size("threads", self.threads, 1024)
         blocks = -(-self.num_ctx // core.BLOCK_TOKENS) * MAX_SEQUENCES
-        native = core.build(
-            source.plan,
-            source.weights,
-            vocab_size=source.backbone.vocab_size,
-            blocks=blocks,
-            threads=self.threads,
-        )
+        try:
+            native = core.build(
+                source.plan,
+                source.weights,
+                vocab_size=source.backbone.vocab_size,
+                blocks=blocks,
+                threads=self.threads,
+            )
+        except ValueError as error:  # weights whose shapes do not fit each other
+            raise FileInvalid(source.path, str(error)) from None
         self._engine = Engine(native, Scheduler(BlockPool(blocks, core.BLOCK_TOKENS), MAX_SEQUENCES))
         self._kept = {id_ for name in KEPT_TOKENS if (id_ := source.tokenizer.id_of(name)) is not None}
 
