@@ -1,0 +1,42 @@
+"""One exchange of a dialogue: what the user says, the calls that it needs and what they returned, and the answer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+Argument = str | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number written as the user wrote it: 2.50 stays 2.50."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call and the text that its tool turn holds."""
+
+    name: str
+    arguments: dict[str, Argument | Number]
+    result: str
+
+    def text(self) -> str:
+        """`name(a="x", n=1)`: strings as JSON strings, numbers bare."""
+        return f"{self.name}({', '.join(f'{key}={_value(value)}' for key, value in self.arguments.items())})"
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """`calls` are made in one turn; `number` is what "that" means in the user's next sentence."""
+
+    user: str
+    answer: str
+    calls: tuple[Call, ...] = ()
+    number: str = ""
+
+
+def _value(value: Argument | Number) -> str:
+    return value.text if isinstance(value, Number) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,320 @@
+"""The training module: LFM2-MoE as `Lfm2MoeForCausalLM` computes it, over one prefix and many dialogues that follow it.
+
+A step's tokens lie flat, the prefix first: [P + N * L, hidden]. Whatever looks at one token alone (norms, projections,
+experts) sees one long matrix; only the convolution and the attention know that N dialogues continue one prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Widths divide by 32, so that every matrix can be stored in Q8_0."""
+
+    vocab_size: int = 6144
+    hidden_size: int = 256
+    intermediate_size: int = 384
+    moe_intermediate_size: int = 96
+    layer_types: tuple[str, ...] = ("conv", "conv", "full_attention", "conv", "full_attention", "conv", "full_attention")
+    num_dense_layers: int = 1
+    num_attention_heads: int = 4
+    num_key_value_heads: int = 2
+    num_experts: int = 8
+    num_experts_per_tok: int = 2
+    conv_L_cache: int = 3  # noqa: N815 (the name in config.json)
+    norm_eps: float = 1e-5
+    rope_theta: float = 1e6
+    max_position_embeddings: int = 4096
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    def to_hf(self) -> dict[str, Any]:
+        """config.json."""
+        return {
+            "architectures": ["Lfm2MoeForCausalLM"], "model_type": "lfm2_moe", **asdict(self), "layer_types": list(self.layer_types),
+            "num_hidden_layers": len(self.layer_types), "conv_bias": False, "norm_topk_prob": True, "use_expert_bias": True,
+            "routed_scaling_factor": 1.0, "tie_word_embeddings": True, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 7,
+            "dtype": "float32",
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One prefix [P] and the dialogues after it [N, L]; dialogue tokens stand at P + gap and on."""
+
+    prefix: Tensor
+    dialogues: Tensor
+    gap: int = 0
+
+    @property
+    def tokens(self) -> Tensor:
+        return torch.cat([self.prefix, self.dialogues.flatten()])
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the convolution and the attention need to know of a batch."""
+
+    prefix: int
+    count: int
+    length: int
+    rope: tuple[Tensor, Tensor]
+    mask: Tensor = field(repr=False)
+
+
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """float32 master weights, used in the activations' type."""
+    return F.linear(x, weight.to(x.dtype))
+
+
+class Norm(nn.Module):
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+
+
+def matrix(rows: int, columns: int) -> nn.Parameter:
+    return nn.Parameter(torch.empty(rows, columns))
+
+
+class ShortConv(nn.Module):
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+        self.in_proj = matrix(3 * c.hidden_size, c.hidden_size)
+        self.taps = matrix(c.hidden_size, c.conv_L_cache)
+        self.out_proj = matrix(c.hidden_size, c.hidden_size)
+
+    def forward(self, x: Tensor, shape: Shape) -> Tensor:
+        before, after, value = linear(x, self.in_proj).chunk(3, dim=-1)
+        gated = before * value
+        past = self.taps.shape[1] - 1
+        prefix = F.pad(gated[: shape.prefix], (0, 0, past, 0))
+        state = prefix[-past:].expand(shape.count, past, -1)
+        following = torch.cat([state, gated[shape.prefix :].view(shape.count, shape.length, -1)], dim=1)
+        mixed = torch.cat([self.convolve(prefix), self.convolve(following).flatten(0, 1)])
+        return linear(after * mixed, self.out_proj)
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """[..., past + T, hidden] -> [..., T, hidden]; the last tap is the current token's."""
+        taps = self.taps.to(x.dtype)
+        length = x.shape[-2] - taps.shape[1] + 1
+        return sum(x[..., k : k + length, :] * taps[:, k] for k in range(taps.shape[1]))  # type: ignore[return-value]
+
+
+class Attention(nn.Module):
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = c.num_attention_heads, c.num_key_value_heads, c.head_dim
+        self.q_proj = matrix(self.heads * c.head_dim, c.hidden_size)
+        self.k_proj = matrix(self.kv_heads * c.head_dim, c.hidden_size)
+        self.v_proj = matrix(self.kv_heads * c.head_dim, c.hidden_size)
+        self.out_proj = matrix(c.hidden_size, self.heads * c.head_dim)
+        self.q_layernorm, self.k_layernorm = Norm(c.head_dim, c.norm_eps), Norm(c.head_dim, c.norm_eps)
+
+    def forward(self, x: Tensor, shape: Shape) -> Tensor:
+        q = rotate(self.q_layernorm(linear(x, self.q_proj).unflatten(-1, (-1, self.head_dim))), shape.rope)
+        k = rotate(self.k_layernorm(linear(x, self.k_proj).unflatten(-1, (-1, self.head_dim))), shape.rope)
+        v = linear(x, self.v_proj).unflatten(-1, (-1, self.head_dim))
+        p = shape.prefix
+        first = attend(q[None, :p], k[None, :p], v[None, :p], None)
+        k_all, v_all = (self.with_prefix(t, shape) for t in (k, v))
+        rest = attend(q[p:].unflatten(0, (shape.count, shape.length)), k_all, v_all, shape.mask)
+        return linear(torch.cat([first.flatten(0, 1), rest.flatten(0, 1)]).flatten(1), self.out_proj)
+
+    def with_prefix(self, x: Tensor, shape: Shape) -> Tensor:
+        """Keys or values of the prefix before those of each dialogue: [N, P + L, kv_heads, head_dim]."""
+        own = x[shape.prefix :].unflatten(0, (shape.count, shape.length))
+        return torch.cat([x[: shape.prefix].expand(shape.count, *x[: shape.prefix].shape), own], dim=1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """[N, T, heads, head_dim] over keys of fewer heads; causal where there is no mask."""
+    groups = q.shape[2] // k.shape[2]
+    q, k, v = (t.transpose(1, 2) for t in (q, k.repeat_interleave(groups, 2), v.repeat_interleave(groups, 2)))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None).transpose(1, 2)
+
+
+def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    """RoPE over halves: x is [T, heads, head_dim]."""
+    cos, sin = rope
+    low, high = x.chunk(2, dim=-1)
+    return torch.cat([low * cos - high * sin, high * cos + low * sin], dim=-1)
+
+
+class Dense(nn.Module):
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+        self.w1, self.w3 = (matrix(c.intermediate_size, c.hidden_size) for _ in range(2))
+        self.w2 = matrix(c.hidden_size, c.intermediate_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(F.silu(linear(x, self.w1)) * linear(x, self.w3), self.w2)
+
+
+class Experts(nn.Module):
+    """Sigmoid router whose bias only selects; tokens sorted by expert, each expert one matrix product."""
+
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+        self.top_k = c.num_experts_per_tok
+        self.gate = matrix(c.num_experts, c.hidden_size)
+        self.w13 = nn.Parameter(torch.empty(c.num_experts, 2 * c.moe_intermediate_size, c.hidden_size))
+        self.w2 = nn.Parameter(torch.empty(c.num_experts, c.hidden_size, c.moe_intermediate_size))
+        self.register_buffer("expert_bias", torch.zeros(c.num_experts))
+        self.register_buffer("load", torch.zeros(c.num_experts), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = F.linear(x.float(), self.gate).sigmoid()
+        chosen = (scores.detach() + self.expert_bias).topk(self.top_k, dim=-1).indices
+        weights = scores.gather(1, chosen)
+        weights = (weights / (weights.sum(-1, keepdim=True) + 1e-6)).to(x.dtype)
+        order = chosen.flatten().argsort(stable=True)
+        counts = chosen.flatten().bincount(minlength=len(self.gate))
+        self.load += counts
+        sorted_x = x[order // self.top_k].split(counts.tolist())
+        out = [
+            linear(F.silu(h[0]) * h[1], down)
+            for part, up, down in zip(sorted_x, self.w13.unbind(), self.w2.unbind(), strict=True)
+            for h in [linear(part, up).chunk(2, dim=-1)]
+        ]
+        back = torch.empty_like(order)
+        back[order] = torch.arange(len(order))
+        return (torch.cat(out)[back].unflatten(0, (-1, self.top_k)) * weights[..., None]).sum(1)
+
+    @torch.no_grad()
+    def balance(self, rate: float) -> None:
+        """Aux-loss-free: a little more bias to whoever got less than its share since the last call."""
+        self.expert_bias += rate * torch.sign(self.load.mean() - self.load)
+        self.expert_bias -= self.expert_bias.mean()
+        self.load.zero_()
+
+
+class Layer(nn.Module):
+    def __init__(self, c: Config, index: int) -> None:
+        super().__init__()
+        self.operator_norm, self.ffn_norm = Norm(c.hidden_size, c.norm_eps), Norm(c.hidden_size, c.norm_eps)
+        self.operator = Attention(c) if c.layer_types[index] == "full_attention" else ShortConv(c)
+        self.feed_forward = Dense(c) if index < c.num_dense_layers else Experts(c)
+
+    def forward(self, x: Tensor, shape: Shape) -> Tensor:
+        x = x + self.operator(self.operator_norm(x), shape)
+        return x + self.feed_forward(self.ffn_norm(x))
+
+
+class Nano(nn.Module):
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+        self.layers = nn.ModuleList(Layer(config, index) for index in range(len(config.layer_types)))
+        self.embedding_norm = Norm(config.hidden_size, config.norm_eps)
+
+    def forward(self, batch: Batch, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Final hidden states [P + N * L, hidden], normed."""
+        x = self.embed[batch.tokens].to(dtype)
+        shape = self.shape_of(batch, dtype)
+        for layer in self.layers:
+            x = layer(x, shape)
+        return self.embedding_norm(x)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        return linear(hidden, self.embed)
+
+    def experts(self) -> Iterator[Experts]:
+        return (layer.feed_forward for layer in self.layers if isinstance(layer.feed_forward, Experts))
+
+    def shape_of(self, batch: Batch, dtype: torch.dtype) -> Shape:
+        p, (count, length) = len(batch.prefix), batch.dialogues.shape
+        own = torch.arange(p + batch.gap, p + batch.gap + length)
+        positions = torch.cat([torch.arange(p), own.repeat(count)])
+        c = self.config
+        frequencies = 1.0 / c.rope_theta ** (torch.arange(0, c.head_dim, 2) / c.head_dim)
+        angles = (positions[:, None] * frequencies)[:, None]
+        mask = torch.ones(length, p + length, dtype=torch.bool).tril(diagonal=p)
+        return Shape(p, count, length, (angles.cos().to(dtype), angles.sin().to(dtype)), mask)
+
+
+@torch.no_grad()
+def initialise(model: Nano, seed: int) -> None:
+    """A start in which copying already works, so that training need not find it.
+
+    The embedding has three parts: a constant (which opens the convolutions' gates), the token's identity, and an empty
+    half that layer 0's convolution fills with the previous token. In the first attention layer one query head of each
+    key-value head then finds where the present token stood before and reads what followed it: an induction head.
+    """
+    c, g = model.config, torch.Generator().manual_seed(seed)
+    width, identity = c.hidden_size, slice(1, c.hidden_size // 2 + 1)
+    previous = slice(identity.stop, width)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.copy_(torch.randn(parameter.shape, generator=g) * parameter.shape[-1] ** -0.5)
+    model.embed.mul_(0)
+    model.embed[:, 0] = 0.5
+    model.embed[:, identity] = torch.randn(c.vocab_size, width // 2, generator=g) * 0.06
+    for layer in model.layers:
+        _start_layer(layer, c)
+    _carry_previous(model.layers[0].operator, identity, previous, g)
+    _start_induction(next(a for a in (layer.operator for layer in model.layers) if isinstance(a, Attention)), identity, previous, g)
+
+
+def _start_layer(layer: Layer, c: Config) -> None:
+    """Small outputs; gates near one through the constant dimension; taps that pass the current token."""
+    small = 0.2 / len(c.layer_types) ** 0.5
+    operator, mlp = layer.operator, layer.feed_forward
+    operator.out_proj.mul_(small)
+    mlp.w2.mul_(small)
+    if isinstance(mlp, Experts):
+        mlp.gate.mul_(0.5)
+    if isinstance(operator, ShortConv):
+        operator.in_proj[: 2 * c.hidden_size].mul_(0.3)
+        operator.in_proj[: 2 * c.hidden_size, 0] = 0.09
+        operator.taps.mul_(0.2)
+        operator.taps[:, -1] += 1.0
+
+
+def _carry_previous(conv: ShortConv, identity: slice, previous: slice, g: torch.Generator) -> None:
+    width = conv.out_proj.shape[0]
+    count = previous.stop - previous.start
+    value = conv.in_proj[2 * width :]
+    value[:count] = 0
+    value[torch.arange(count), identity.start + torch.arange(count)] = 1.0
+    conv.taps[:count] = torch.tensor([0.0, 1.0, 0.0])
+    conv.out_proj[:, :count] = 0
+    conv.out_proj[previous.start + torch.arange(count), torch.arange(count)] = 0.06
+
+
+def _start_induction(attention: Attention, identity: slice, previous: slice, g: torch.Generator) -> None:
+    """Matching uses only the slow half of RoPE's pairs, which a distance of a thousand hardly turns."""
+    d = attention.head_dim
+    slow = torch.cat([torch.arange(d // 4, d // 2), torch.arange(3 * d // 4, d)])
+    count = previous.stop - previous.start
+    groups = attention.heads // attention.kv_heads
+    attention.v_proj.zero_()
+    for kv in range(attention.kv_heads):
+        look = torch.randn(len(slow), count, generator=g) * count**-0.5
+        query, key = attention.q_proj[kv * groups * d :][:d], attention.k_proj[kv * d :][:d]
+        query.zero_()
+        key.zero_()
+        query[slow, identity.start : identity.start + count] = look
+        key[slow, previous] = look
+        part = torch.arange(kv * d, min((kv + 1) * d, identity.stop - 1))
+        attention.v_proj[part, identity.start + part] = 1.0
+        out = attention.out_proj[:, kv * groups * d :][:, :d]
+        out.zero_()
+        out[identity.start + part, part - kv * d] = 0.15
+    for norm in (attention.q_layernorm, attention.k_layernorm):
+        norm.weight.fill_(1.4)

@@ -1,0 +1,93 @@
+"""The tokenizer: LFM2's special tokens and pre-tokenizer, every number of one to three digits a token, words after that.
+
+What is copied is copied at once when it is one token; ten digits repeat so much that nobody can tell which to follow.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from itertools import product
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import BpeTrainer
+
+from recipes.nano import dialogues, words
+
+SPECIAL = (
+    "<|pad|>", "<|startoftext|>", "<|endoftext|>", "<|fim_pre|>", "<|fim_mid|>", "<|fim_suf|>", "<|im_start|>", "<|im_end|>",
+    "<|tool_list_start|>", "<|tool_list_end|>", "<|tool_call_start|>", "<|tool_call_end|>", "<|tool_response_start|>", "<|tool_response_end|>",
+)  # fmt: skip
+PAD, BOS, EOS = 0, 1, 7
+PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_DIGITS = "0123456789"
+
+
+def train(seed: int, vocab_size: int) -> Tokenizer:
+    """A tokenizer of exactly `vocab_size` ids, from dialogues and word lists."""
+    alphabet = sorted(ByteLevel.alphabet())
+    numbers = ["".join(digits) for length in (2, 3) for digits in product(_DIGITS, repeat=length)]
+    learnt = vocab_size - len(SPECIAL) - len(alphabet) - len(numbers)
+    words_of = Tokenizer(BPE())
+    words_of.pre_tokenizer = _pre_tokenizer()
+    trainer = BpeTrainer(vocab_size=len(alphabet) + learnt, initial_alphabet=alphabet, show_progress=False)
+    words_of.train_from_iterator(_corpus(seed), trainer)
+    merges: list[tuple[str, str]] = [tuple(pair) for pair in json.loads(words_of.to_str())["model"]["merges"]]
+    pieces = [*SPECIAL, *alphabet, *numbers, *(first + second for first, second in merges)]
+    return _assembled(pieces, [*_number_merges(), *merges])
+
+
+def _number_merges() -> list[tuple[str, str]]:
+    """Both ways to each number of three digits, for which pair of "123" is joined first depends on its rank."""
+    pairs = list(product(_DIGITS, repeat=2))
+    triples = list(product(_DIGITS, repeat=3))
+    return [*pairs, *((a + b, c) for a, b, c in triples), *((a, b + c) for a, b, c in triples)]
+
+
+def _corpus(seed: int) -> list[str]:
+    """Text without digits: dialogues, prefixes, and every word as it stands at the start, after a space, and capitalised."""
+    rng = random.Random(seed)
+    texts: list[str] = []
+    for _ in range(400):
+        prefix = dialogues.prefix(rng)
+        texts.append(prefix.text())
+        for _ in range(25):
+            texts.append("".join(text for text, _ in dialogues.segments(dialogues.dialogue(rng, prefix.offered))))
+    names = [*words.PLACES, *words.PEOPLE, *words.THINGS, *words.LANGUAGES, *words.NAMES]
+    for word in [*words.COMMON, *" ".join(names).split()]:
+        texts += [f"{word} {word} {word} {word}\n{word}\n{word.capitalize()} {word.capitalize()}"] * 20
+    strip = str.maketrans("", "", _DIGITS)
+    return [re.sub(r"<\|\w+\|>", "\n", text).translate(strip) for text in texts]
+
+
+def _pre_tokenizer() -> Sequence:
+    return Sequence([Split(Regex(PATTERN), "isolated"), ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def _assembled(pieces: list[str], merges: list[tuple[str, str]]) -> Tokenizer:
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    assert len(vocabulary) == len(pieces), "a piece occurs twice"
+    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=merges, fuse_unk=False))
+    tokenizer.pre_tokenizer = _pre_tokenizer()
+    tokenizer.decoder = ByteLevelDecoder()
+    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIAL])
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{SPECIAL[BOS]} $A", pair=f"{SPECIAL[BOS]} $A {SPECIAL[BOS]} $B", special_tokens=[(SPECIAL[BOS], BOS)]
+    )
+    return tokenizer
+
+
+def load(path: Path) -> Tokenizer:
+    return Tokenizer.from_file(str(path))
+
+
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    return list(tokenizer.encode(text, add_special_tokens=False).ids)

@@ -1,0 +1,181 @@
+"""Training: dialogues made as they are needed, a step for each prefix, saved every few minutes, resumed to the same losses."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from recipes.nano import dialogues
+from recipes.nano.model import Batch, Config, Nano, initialise
+from recipes.nano.tokenizer import PAD, encode
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """`rate` falls linearly from `hold` of the steps on, to a hundredth."""
+
+    steps: int
+    rate: float = 3e-3
+    warmup: int = 60
+    hold: float = 0.4
+
+    def at(self, step: int) -> float:
+        rising = min(1.0, (step + 1) / self.warmup)
+        falling = min(1.0, (self.steps - step) / (self.steps * (1 - self.hold)))
+        return self.rate * rising * max(0.01, falling)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Token ids of a dialogue and, for each, whether the model says it."""
+
+    ids: list[int]
+    said: list[bool]
+
+
+def example(tokenizer: Tokenizer, parts: list[dialogues.Segment]) -> Example:
+    """Special tokens stand at each segment's edge, so that segments may be encoded one by one."""
+    ids: list[int] = []
+    said: list[bool] = []
+    for text, is_said in parts:
+        piece = encode(tokenizer, text)
+        ids += piece
+        said += [is_said] * len(piece)
+    return Example(ids, said)
+
+
+POOL = 8  # prefixes whose dialogues are made together, and sorted by length
+PER_PREFIX = 96
+BUDGET = 2560  # dialogue tokens of a step, padding included
+CONTEXT_SHARE = 0.1  # of the tokens that others say, also predicted
+
+
+def _of_one_prefix(tokenizer: Tokenizer, rng: random.Random) -> Iterator[tuple[Batch, Tensor]]:
+    prefix = dialogues.prefix(rng)
+    ids = encode(tokenizer, prefix.text())
+    examples = [example(tokenizer, dialogues.segments(dialogues.dialogue(rng, prefix.offered))) for _ in range(PER_PREFIX)]
+    examples.sort(key=lambda one: len(one.ids))
+    while examples:
+        length = -(-len(examples[-1].ids) // 16) * 16
+        examples, taken = examples[: -max(1, BUDGET // length)], examples[-max(1, BUDGET // length) :]
+        yield _batch(rng, ids, taken, length)
+
+
+def _batch(rng: random.Random, prefix: list[int], examples: list[Example], length: int) -> tuple[Batch, Tensor]:
+    tokens = torch.full((len(examples), length), PAD)
+    targets = torch.full((len(examples), length), -100)
+    for row, one in enumerate(examples):
+        tokens[row, : len(one.ids)] = torch.tensor(one.ids)
+        wanted = [token if said or rng.random() < CONTEXT_SHARE else -100 for token, said in zip(one.ids, one.said, strict=True)]
+        targets[row, : len(one.ids) - 1] = torch.tensor(wanted[1:])
+    gap = rng.randrange(1200) if rng.random() < 0.15 else 0
+    return Batch(torch.tensor(prefix), tokens, gap), targets.flatten()
+
+
+def loss_of(model: Nano, batch: Batch, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    hidden = model(batch, dtype)[len(batch.prefix) :]
+    wanted = (targets >= 0).nonzero()[:, 0]
+    return F.cross_entropy(model.head(hidden[wanted]).float(), targets[wanted])
+
+
+class Trainer:
+    """Model, optimiser, running average of the weights, and where in the data it stands."""
+
+    def __init__(self, tokenizer: Tokenizer, config: Config, schedule: Schedule, seed: int) -> None:
+        self.tokenizer, self.schedule, self.seed = tokenizer, schedule, seed
+        self.model = Nano(config)
+        initialise(self.model, seed)
+        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(self._groups(), lr=schedule.rate, betas=(0.9, 0.95), fused=True)
+        self.step = self.tokens = self.pool = self.in_pool = 0
+
+    def _groups(self) -> list[dict[str, Any]]:
+        matrices = [p for p in self.model.parameters() if p.dim() > 1]
+        vectors = [p for p in self.model.parameters() if p.dim() == 1]
+        return [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
+
+    def run(self, folder: Path, save_every: float = 180.0, deadline: float = float("inf")) -> None:
+        started = saved = time.monotonic()
+        tokens_before, recent = self.tokens, []
+        for batch, targets in self._data():
+            if self.step >= self.schedule.steps or time.time() > deadline:
+                break
+            recent.append(self.update(batch, targets))
+            if self.step % 50 == 0:
+                speed = (self.tokens - tokens_before) / (time.monotonic() - started)
+                line = {"step": self.step, "tokens": self.tokens, "loss": round(sum(recent) / len(recent), 4), "tokens_per_second": round(speed)}
+                _append(folder / "log.jsonl", {**line, "rate": round(self.schedule.at(self.step), 6)})
+                recent = []
+            if time.monotonic() - saved > save_every:
+                self.save(folder / "state.pt")
+                saved = time.monotonic()
+        self.save(folder / "state.pt")
+
+    def _data(self) -> Iterator[tuple[Batch, Tensor]]:
+        skip = self.in_pool
+        while True:
+            made = list(_pool(self.tokenizer, self.seed, self.pool))
+            for index in range(skip, len(made)):
+                self.in_pool = index + 1
+                yield made[index]
+            self.pool, self.in_pool, skip = self.pool + 1, 0, 0
+
+    def update(self, batch: Batch, targets: Tensor) -> float:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.schedule.at(self.step)
+        loss = loss_of(self.model, batch, targets, torch.bfloat16)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        for experts in self.model.experts():
+            experts.balance(1e-3)
+        self.step += 1
+        self.tokens += len(batch.prefix) + batch.dialogues.numel()
+        self._average()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Weights of the last few hundred steps; young runs forget their start sooner."""
+        keep = min(0.995, self.step / (self.step + 20))
+        for name, value in self.model.state_dict().items():
+            self.average[name].lerp_(value, 1 - keep)
+
+    def save(self, path: Path) -> None:
+        state = {"model": self.model.state_dict(), "average": self.average, "optimiser": self.optimiser.state_dict()}
+        place = {"step": self.step, "tokens": self.tokens, "pool": self.pool, "in_pool": self.in_pool}
+        torch.save({**state, "place": place}, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def resume(self, path: Path) -> None:
+        state = torch.load(path)
+        self.model.load_state_dict(state["model"])
+        self.average = state["average"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        for name, value in state["place"].items():
+            setattr(self, name, value)
+
+
+def _pool(tokenizer: Tokenizer, seed: int, number: int) -> list[tuple[Batch, Tensor]]:
+    """The steps of one pool, which follow from (seed, number) alone."""
+    rng = random.Random(f"{seed}/{number}")
+    made = [made for _ in range(POOL) for made in _of_one_prefix(tokenizer, rng)]
+    rng.shuffle(made)
+    return made
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    print(json.dumps(line), flush=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
