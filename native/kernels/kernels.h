@@ -1,0 +1,116 @@
+// The table of kernels: everything that depends on the instruction set, and nothing else.
+//
+// One file for each instruction set fills one `Kernels`; scalar.cpp holds the readable twin of every kernel. Kernels
+// know no threads: a caller gives each thread its own range of rows. They never allocate and never throw.
+//
+// Batch invariance: the order of every floating-point sum is fixed by the shapes of ONE output element. The number of
+// tokens in a call, the range of rows and the neighbours never change a bit.
+//
+// This header is compiled with the flags of every instruction set, so it holds plain data only.
+#pragma once
+#include <stdint.h>
+
+namespace headrace {
+
+// How the weights of a matrix are stored: the layouts of GGML, row after row.
+//   F32, F16, BF16  one number each
+//   Q8_0  blocks of 32:   fp16 d, int8 q[32]                                     w = d q
+//   Q4_0  blocks of 32:   fp16 d, nibbles q[16] (low: weight i, high: i + 16)    w = d (q - 8)
+//   Q6_K  blocks of 256:  low four bits [128], high two bits [64], int8 s[16], fp16 d
+//                                                                                w = d s (q - 32), one s for 16 weights
+enum class Type : uint8_t { F32, F16, BF16, Q8_0, Q4_0, Q6_K };
+inline constexpr int kTypes = 6;
+
+// How keys and values are stored in the cache.
+enum class KvType : uint8_t { F16, F32 };
+inline constexpr int kKvTypes = 2;
+
+inline constexpr int64_t kGroup = 32;      // activations that share a scale
+inline constexpr int64_t kHalfGroup = 16;  // activations that share a sum: Q6_K has a scale for as many weights
+inline constexpr int64_t kTile = 16;       // positions of the cache that lie together (see Attend)
+inline constexpr int64_t kChunk = 64;      // positions that share one step of the online softmax
+
+// The input of a linear kernel, M rows of K numbers. Matrices of F32, F16 and BF16 read `x`, quantised ones the rest.
+struct Activations {
+    const float* x;          // [M, K]
+    const int8_t* q;         // [M, K]
+    const float* scale;      // [M, K / 32]   x ~ scale q
+    const int32_t* neg_sum;  // [M, K / 16]   minus the sum of 16 q: what an unsigned weight's offset is multiplied by
+};
+
+// out[m, r] = sum over k of weights[r, k] a[from(m), k], for m < tokens and row_begin <= r < row_end;
+// from(m) = index ? index[m] : m.
+//
+// LAYOUT      weights: rows of `row_bytes` bytes in the layout of the type. out: row m begins at out + m * out_stride.
+// DEFINITION  float types:      fp32 products, summed in an order that depends on K only.
+//             quantised types:  f = 0; for each group g of 32, in order:
+//                               f = fma(float(sum of the group's integer products), d[r, g] * scale[m, g], f)
+//             where the integer sum is exact, and includes the int8 scales of Q6_K.
+// LIMITS      K is a multiple of the type's block; any K for the float types.
+struct Linear {
+    const uint8_t* weights;
+    int64_t row_bytes;
+    int64_t columns;  // K
+    int64_t row_begin, row_end;
+    Activations a;
+    const int32_t* index;
+    int64_t tokens;  // M
+    float* out;
+    int64_t out_stride;
+};
+
+// Causal attention of one kv head: `heads` query heads of `tokens` consecutive positions over the keys of one sequence.
+// A token at position p sees positions 0 .. p.
+//
+// SHAPES      q, out: token t, head h at q + t * token_stride + h * head_dim; q is already divided by sqrt(head_dim).
+// LAYOUT      keys[i], values[i]: the tile of positions 16 i .. 16 i + 15, numbers of the cache's type:
+//                 keys   [head_dim][16], so that one load gives 16 positions of a dimension;
+//                 values [16][value_stride], value_stride = head_dim rounded up to 16.
+// DEFINITION  m = -inf, l = 0, o = 0; for each chunk of 64 positions from 0, as far as the token sees it:
+//                 s[j] = dot(q, key j), fp32, dimension after dimension; n = max(m, max s); c = exp(m - n)
+//                 w[j] = exp(s[j] - n); l = l c + sum w; o = o c, then o += w[j] value j, position after position; m =
+//                 n
+//             out = o / l
+struct Attend {
+    const float* q;
+    float* out;
+    int64_t token_stride;
+    int64_t tokens, heads, head_dim;
+    int64_t position;  // of the first token
+    const void* const* keys;
+    const void* const* values;
+};
+
+struct Kernels {
+    const char* name;
+
+    // One for each Type.
+    void (*linear[kTypes])(const Linear&);
+
+    // out[i] = weight i of a row, i < n, a multiple of the type's block. One for each Type.
+    void (*dequantise[kTypes])(const uint8_t* row, int64_t n, float* out);
+
+    // Groups of 32: d = max |x| / 127, q = x (127 / max |x|) rounded half to even. A group whose largest magnitude is
+    // so small that 127 / max |x| overflows counts as zero; one that holds a NaN gets the scale NaN. x [n], q [n],
+    // scale [n / 32], neg_sum [n / 16]; n is a multiple of 32.
+    void (*quantise)(const float* x, int64_t n, int8_t* q, float* scale, int32_t* neg_sum);
+
+    // out[i] = x[i] / sqrt(mean of x^2 + eps) * weight[i], i < n. In place is allowed.
+    void (*norm)(const float* x, const float* weight, float eps, int64_t n, float* out);
+
+    // out[i] = gate[i] / (1 + exp(-gate[i])) * up[i], i < n. In place is allowed.
+    void (*swiglu)(const float* gate, const float* up, int64_t n, float* out);
+
+    // One for each KvType.
+    void (*attend[kKvTypes])(const Attend&);
+
+    // fp16 from fp32, rounded half to even.
+    void (*to_half)(const float* x, int64_t n, uint16_t* out);
+};
+
+// Each is defined by the file of its name, which CMake compiles where the processor family has it.
+extern const Kernels kScalarKernels;
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512VnniKernels;
+
+}  // namespace headrace

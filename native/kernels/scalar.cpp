@@ -1,0 +1,249 @@
+// The readable twin of every kernel: what the others are tested against, and what runs where nothing better does.
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "kernels/kernels.h"
+
+namespace headrace {
+namespace {
+
+// --- numbers of 16 bits ----------------------------------------------------------------------------------------------
+
+float from_bits(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+uint32_t bits_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+uint16_t load_u16(const uint8_t* p) {
+    uint16_t x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+float from_half(uint16_t h) {
+    const uint32_t sign = (h & 0x8000u) << 16, exponent = (h >> 10) & 31, mantissa = h & 0x3ffu;
+    if (exponent == 31) return from_bits(sign | 0x7f800000u | mantissa << 13);
+    if (exponent == 0) return from_bits(sign | bits_of(static_cast<float>(mantissa) * 0x1p-24f));
+    return from_bits(sign | (exponent + 112) << 23 | mantissa << 13);
+}
+
+uint16_t half_from(float x) {
+    const uint32_t bits = bits_of(x), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
+    if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // 65520 and above round to infinity
+    if (magnitude < 0x38800000u) {                                               // below 2^-14: a multiple of 2^-24
+        const float steps = from_bits(magnitude) * 0x1p24f + 0x1p23f;            // the addition rounds half to even
+        return static_cast<uint16_t>(sign | (bits_of(steps) & 0x7fffu));
+    }
+    const uint32_t rounded = magnitude + 0xfffu + (magnitude >> 13 & 1);
+    return static_cast<uint16_t>(sign | ((rounded >> 13) - (112u << 10)));
+}
+
+// --- linear, float types ---------------------------------------------------------------------------------------------
+
+float f32_weight(const uint8_t* row, int64_t k) {
+    float x;
+    memcpy(&x, row + 4 * k, sizeof x);
+    return x;
+}
+float f16_weight(const uint8_t* row, int64_t k) { return from_half(load_u16(row + 2 * k)); }
+float bf16_weight(const uint8_t* row, int64_t k) {
+    return from_bits(static_cast<uint32_t>(load_u16(row + 2 * k)) << 16);
+}
+
+template <float (*weight)(const uint8_t*, int64_t)>
+void linear_float(const Linear& c) {
+    for (int64_t m = 0; m < c.tokens; ++m) {
+        const float* x = c.a.x + (c.index ? c.index[m] : m) * c.columns;
+        for (int64_t r = c.row_begin; r < c.row_end; ++r) {
+            const uint8_t* row = c.weights + r * c.row_bytes;
+            float sum = 0;
+            for (int64_t k = 0; k < c.columns; ++k) sum += weight(row, k) * x[k];
+            c.out[m * c.out_stride + r] = sum;
+        }
+    }
+}
+
+template <float (*weight)(const uint8_t*, int64_t)>
+void dequantise_float(const uint8_t* row, int64_t n, float* out) {
+    for (int64_t i = 0; i < n; ++i) out[i] = weight(row, i);
+}
+
+// --- linear, quantised types -----------------------------------------------------------------------------------------
+
+// 32 weights of a row: weight k is d * s[k / 16] * q[k].
+struct Group {
+    float d;
+    int32_t s[2];
+    int8_t q[kGroup];
+};
+
+Group q8_0_group(const uint8_t* row, int64_t g) {
+    const uint8_t* block = row + 34 * g;
+    Group group{from_half(load_u16(block)), {1, 1}, {}};
+    memcpy(group.q, block + 2, kGroup);
+    return group;
+}
+
+Group q4_0_group(const uint8_t* row, int64_t g) {
+    const uint8_t* block = row + 18 * g;
+    Group group{from_half(load_u16(block)), {1, 1}, {}};
+    for (int i = 0; i < 16; ++i) {
+        group.q[i] = static_cast<int8_t>((block[2 + i] & 15) - 8);
+        group.q[16 + i] = static_cast<int8_t>((block[2 + i] >> 4) - 8);
+    }
+    return group;
+}
+
+// A block of 256 is two parts of 128. In a part, group t (of 4) takes the low or high nibbles of 32 of its 64 bytes of
+// low bits, and bits 2 t and 2 t + 1 of its 32 bytes of high bits.
+Group q6_k_group(const uint8_t* row, int64_t g) {
+    const uint8_t* block = row + 210 * (g / 8);
+    const int64_t part = g / 4 % 2, t = g % 4;
+    const uint8_t* low = block + 64 * part + 32 * (t % 2);
+    const uint8_t* high = block + 128 + 32 * part;
+    const int8_t* scales = reinterpret_cast<const int8_t*>(block + 192 + 8 * part + 2 * t);
+    Group group{from_half(load_u16(block + 208)), {scales[0], scales[1]}, {}};
+    for (int i = 0; i < kGroup; ++i) {
+        const int nibble = low[i] >> (t < 2 ? 0 : 4) & 15;
+        group.q[i] = static_cast<int8_t>((nibble | (high[i] >> (2 * t) & 3) << 4) - 32);
+    }
+    return group;
+}
+
+int32_t dot(const Group& w, const int8_t* a) {
+    int32_t sum[2] = {0, 0};
+    for (int k = 0; k < kGroup; ++k) sum[k / kHalfGroup] += w.q[k] * a[k];
+    return w.s[0] * sum[0] + w.s[1] * sum[1];
+}
+
+template <Group (*group)(const uint8_t*, int64_t)>
+void linear_quantised(const Linear& c) {
+    const int64_t groups = c.columns / kGroup;
+    for (int64_t r = c.row_begin; r < c.row_end; ++r) {
+        const uint8_t* row = c.weights + r * c.row_bytes;
+        for (int64_t m = 0; m < c.tokens; ++m) c.out[m * c.out_stride + r] = 0;
+        for (int64_t g = 0; g < groups; ++g) {
+            const Group w = group(row, g);
+            for (int64_t m = 0; m < c.tokens; ++m) {
+                const int64_t from = c.index ? c.index[m] : m;
+                const float product = static_cast<float>(dot(w, c.a.q + from * c.columns + g * kGroup));
+                float& out = c.out[m * c.out_stride + r];
+                out = fmaf(product, w.d * c.a.scale[from * groups + g], out);
+            }
+        }
+    }
+}
+
+template <Group (*group)(const uint8_t*, int64_t)>
+void dequantise_groups(const uint8_t* row, int64_t n, float* out) {
+    for (int64_t g = 0; g < n / kGroup; ++g) {
+        const Group w = group(row, g);
+        for (int k = 0; k < kGroup; ++k) {
+            out[g * kGroup + k] = w.d * static_cast<float>(w.s[k / kHalfGroup]) * static_cast<float>(w.q[k]);
+        }
+    }
+}
+
+// --- the rest --------------------------------------------------------------------------------------------------------
+
+void quantise(const float* x, int64_t n, int8_t* q, float* scale, int32_t* neg_sum) {
+    for (int64_t g = 0; g < n / kGroup; ++g, x += kGroup, q += kGroup) {
+        float largest = 0;
+        bool nan = false;
+        for (int k = 0; k < kGroup; ++k) {
+            nan |= isnan(x[k]);
+            largest = fmaxf(largest, fabsf(x[k]));
+        }
+        const float inverse = 127 / largest;
+        const bool zero = nan || !(inverse <= FLT_MAX) || isinf(largest);
+        scale[g] = nan ? NAN : isinf(largest) ? largest : zero ? 0 : largest / 127;
+        int32_t sum[2] = {0, 0};
+        for (int k = 0; k < kGroup; ++k) {
+            q[k] = zero ? 0 : static_cast<int8_t>(lrintf(x[k] * inverse));
+            sum[k / kHalfGroup] += q[k];
+        }
+        neg_sum[2 * g] = -sum[0];
+        neg_sum[2 * g + 1] = -sum[1];
+    }
+}
+
+void norm(const float* x, const float* weight, float eps, int64_t n, float* out) {
+    float sum = 0;
+    for (int64_t i = 0; i < n; ++i) sum += x[i] * x[i];
+    const float inverse = 1 / sqrtf(sum / static_cast<float>(n) + eps);
+    for (int64_t i = 0; i < n; ++i) out[i] = x[i] * inverse * weight[i];
+}
+
+void swiglu(const float* gate, const float* up, int64_t n, float* out) {
+    for (int64_t i = 0; i < n; ++i) out[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
+}
+
+float f16_number(const void* p, int64_t i) { return from_half(static_cast<const uint16_t*>(p)[i]); }
+float f32_number(const void* p, int64_t i) { return static_cast<const float*>(p)[i]; }
+
+template <float (*number)(const void*, int64_t)>
+void attend_one(const Attend& c, const float* q, int64_t seen, float* out) {
+    const int64_t value_stride = (c.head_dim + kTile - 1) / kTile * kTile;
+    float largest = -INFINITY, total = 0, weights[kChunk];
+    for (int64_t d = 0; d < c.head_dim; ++d) out[d] = 0;
+    for (int64_t begin = 0; begin < seen; begin += kChunk) {
+        const int64_t count = seen - begin < kChunk ? seen - begin : kChunk;
+        const float before = largest;
+        for (int64_t j = 0; j < count; ++j) {
+            const void* keys = c.keys[(begin + j) / kTile];
+            weights[j] = 0;
+            for (int64_t d = 0; d < c.head_dim; ++d) weights[j] += q[d] * number(keys, d * kTile + j % kTile);
+            largest = weights[j] > largest ? weights[j] : largest;
+        }
+        const float decay = before == largest ? 1 : expf(before - largest);
+        total *= decay;
+        for (int64_t d = 0; d < c.head_dim; ++d) out[d] *= decay;
+        for (int64_t j = 0; j < count; ++j) {
+            const void* values = c.values[(begin + j) / kTile];
+            const float weight = expf(weights[j] - largest);
+            total += weight;
+            for (int64_t d = 0; d < c.head_dim; ++d) out[d] += weight * number(values, j % kTile * value_stride + d);
+        }
+    }
+    for (int64_t d = 0; d < c.head_dim; ++d) out[d] /= total;
+}
+
+template <float (*number)(const void*, int64_t)>
+void attend(const Attend& c) {
+    for (int64_t t = 0; t < c.tokens; ++t) {
+        for (int64_t h = 0; h < c.heads; ++h) {
+            const int64_t at = t * c.token_stride + h * c.head_dim;
+            attend_one<number>(c, c.q + at, c.position + t + 1, c.out + at);
+        }
+    }
+}
+
+void to_half(const float* x, int64_t n, uint16_t* out) {
+    for (int64_t i = 0; i < n; ++i) out[i] = half_from(x[i]);
+}
+
+}  // namespace
+
+const Kernels kScalarKernels = {
+    .name = "scalar",
+    .linear = {linear_float<f32_weight>, linear_float<f16_weight>, linear_float<bf16_weight>,
+               linear_quantised<q8_0_group>, linear_quantised<q4_0_group>, linear_quantised<q6_k_group>},
+    .dequantise = {dequantise_float<f32_weight>, dequantise_float<f16_weight>, dequantise_float<bf16_weight>,
+                   dequantise_groups<q8_0_group>, dequantise_groups<q4_0_group>, dequantise_groups<q6_k_group>},
+    .quantise = quantise,
+    .norm = norm,
+    .swiglu = swiglu,
+    .attend = {attend<f16_number>, attend<f32_number>},
+    .to_half = to_half,
+};
+
+}  // namespace headrace

@@ -1,0 +1,442 @@
+#include "operations.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace headrace {
+namespace {
+
+constexpr int64_t kRowUnit = 16;        // rows of a matrix, and channels, are dealt out in whole vectors
+constexpr int64_t kQueryTile = 16;      // tokens of one attention work item
+constexpr int64_t kExpertTokens = 512;  // tokens whose experts run together: bounds the memory of their pairs
+
+// One operation on one thread.
+struct Job {
+    const Step& step;
+    Pass& pass;
+    int thread;
+
+    const float* in(size_t i) const { return pass.values[static_cast<size_t>(step.inputs[i])]; }
+    int64_t rows() const { return pass.rows(step); }
+    Range mine(int64_t total, int64_t unit = 1) const { return share(total, unit, thread, pass.pool.threads()); }
+};
+
+// --- matrices --------------------------------------------------------------------------------------------------------
+
+// This thread's share of the columns of out = a w^T.
+void multiply(const Job& job, const Matrix& w, const Activations& a, const int32_t* index, int64_t tokens, float* out,
+              int64_t out_stride) {
+    const Range rows = job.mine(w.rows, kRowUnit);
+    job.pass.kernels.linear[static_cast<size_t>(w.type)](
+        {w.data, w.row_bytes, w.columns, rows.begin, rows.end, a, index, tokens, out, out_stride});
+}
+
+void quantise_input(const Job& job, const float* x, int64_t width) {
+    const Range mine = job.mine(job.rows());
+    for (int64_t t = mine.begin; t < mine.end; ++t) {
+        job.pass.scratch.input.write(job.pass.kernels, t, x + t * width, width);
+    }
+    job.pass.pool.sync();
+}
+
+void run(const Embed& embed, const Job& job, float* out) {
+    const Matrix& table = embed.table;
+    const Range mine = job.mine(job.rows());
+    for (int64_t t = mine.begin; t < mine.end; ++t) {
+        job.pass.kernels.dequantise[static_cast<size_t>(table.type)](
+            table.data + job.pass.batch.tokens[t] * table.row_bytes, table.columns, out + t * table.columns);
+    }
+}
+
+void run(const LinearStep& linear, const Job& job, float* out) {
+    const float* x = job.in(0);
+    if (linear.quantise) quantise_input(job, x, linear.matrices[0].columns);
+    const Activations a = job.pass.scratch.input.view(x, 0, linear.matrices[0].columns);
+    for (size_t i = 0; i < linear.matrices.size(); ++i) {
+        const Matrix& w = linear.matrices[i];
+        multiply(job, w, a, nullptr, job.rows(), out, job.step.width);
+        if (!linear.biases.empty()) {
+            const Range mine = job.mine(w.rows, kRowUnit);
+            for (int64_t t = 0; t < job.rows(); ++t) {
+                for (int64_t r = mine.begin; r < mine.end; ++r) out[t * job.step.width + r] += linear.biases[i][r];
+            }
+        }
+        out += w.rows;
+    }
+}
+
+// --- one number or row after another ---------------------------------------------------------------------------------
+
+void run(const Norm& norm, const Job& job, float* out) {
+    const int64_t width = job.step.width;
+    const Range mine = job.mine(job.rows());
+    for (int64_t t = mine.begin; t < mine.end; ++t) {
+        job.pass.kernels.norm(job.in(0) + t * width, norm.weight.data(), norm.eps, width, out + t * width);
+    }
+}
+
+void run(const SwiGlu&, const Job& job, float* out) {
+    const int64_t width = job.step.width;
+    const bool fused = job.step.inputs.size() == 1;  // gate and up side by side
+    const float* gate = job.in(0);
+    const float* up = fused ? gate + width : job.in(1);
+    const int64_t stride = fused ? 2 * width : width;
+    const Range mine = job.mine(job.rows());
+    for (int64_t t = mine.begin; t < mine.end; ++t) {
+        job.pass.kernels.swiglu(gate + t * stride, up + t * stride, width, out + t * width);
+    }
+}
+
+void run(const Add&, const Job& job, float* out) {
+    const Range mine = job.mine(job.rows() * job.step.width, kRowUnit);
+    const float *x = job.in(0), *y = job.in(1);
+    for (int64_t i = mine.begin; i < mine.end; ++i) out[i] = x[i] + y[i];
+}
+
+void run(const Select&, const Job& job, float* out) {
+    const int64_t width = job.step.width;
+    const Range mine = job.mine(job.rows());
+    for (int64_t r = mine.begin; r < mine.end; ++r) {
+        std::copy_n(job.in(0) + job.pass.batch.rows[r] * width, width, out + r * width);
+    }
+}
+
+// --- short convolution -----------------------------------------------------------------------------------------------
+
+// A sequence's convolution: rows of bcx [n, 3 width] to rows of out [n, width], for the channels of one thread. `u`
+// holds the convolution's inputs, taps - 1 of them from the past: u[taps - 1 + t] = B[t] x[t].
+void convolve(const Conv& c, const float* bcx, int64_t n, Range channels, float* u, float* out) {
+    float* now = u + (c.taps - 1) * c.width;
+    for (int64_t t = 0; t < n; ++t) {
+        const float *b = bcx + t * 3 * c.width, *x = b + 2 * c.width;
+        for (int64_t h = channels.begin; h < channels.end; ++h) now[t * c.width + h] = b[h] * x[h];
+    }
+    for (int64_t t = 0; t < n; ++t) {
+        const float* gate = bcx + t * 3 * c.width + c.width;
+        float* y = out + t * c.width;
+        for (int64_t h = channels.begin; h < channels.end; ++h) y[h] = c.bias.empty() ? 0 : c.bias[h];
+        for (int64_t k = 0; k < c.taps; ++k) {
+            const float *weight = c.weight.data() + k * c.width, *input = u + (t + k) * c.width;
+            for (int64_t h = channels.begin; h < channels.end; ++h) y[h] += weight[h] * input[h];
+        }
+        for (int64_t h = channels.begin; h < channels.end; ++h) y[h] *= gate[h];
+    }
+}
+
+void copy_rows(const float* from, float* to, int64_t rows, int64_t width, Range channels) {
+    for (int64_t i = 0; i < rows; ++i) {
+        std::copy(from + i * width + channels.begin, from + i * width + channels.end, to + i * width + channels.begin);
+    }
+}
+
+void run(const Conv& c, const Job& job, float* out) {
+    const Batch& batch = job.pass.batch;
+    const Cache& cache = job.pass.cache;
+    const Range channels = job.mine(c.width, kRowUnit);
+    const int64_t past = c.taps - 1, block_tokens = cache.block_tokens();
+    for (int64_t s = 0; s < batch.sequence_count(); ++s) {
+        const int64_t first = batch.starts[s], n = batch.starts[s + 1] - first, position = batch.positions[s];
+        const int32_t* blocks = batch.blocks.data() + batch.block_starts[s];
+        float* u = job.pass.scratch.inputs.data() + (first + s * past) * c.width;
+        if (position > 0) {
+            copy_rows(cache.inputs(c.slot, blocks[(position - 1) / block_tokens]), u, past, c.width, channels);
+        } else {
+            for (int64_t i = 0; i < past; ++i) {
+                std::fill(u + i * c.width + channels.begin, u + i * c.width + channels.end, 0.0f);
+            }
+        }
+        convolve(c, job.in(0) + first * 3 * c.width, n, channels, u, out + first * c.width);
+        for (int64_t b = position / block_tokens; b * block_tokens < position + n; ++b) {
+            const int64_t written = std::min((b + 1) * block_tokens, position + n) - position;  // tokens up to its last
+            copy_rows(u + written * c.width, cache.inputs(c.slot, blocks[b]), past, c.width, channels);
+        }
+    }
+}
+
+// --- attention -------------------------------------------------------------------------------------------------------
+
+// x [head_dim] turned by the angles whose cosines and sines are given: dimension i with dimension i + head_dim / 2.
+void rotate(float* x, const float* cosines, const float* sines, int64_t half, float scale) {
+    for (int64_t i = 0; i < half; ++i) {
+        const float a = x[i], b = x[half + i];
+        x[i] = (a * cosines[i] - b * sines[i]) * scale;
+        x[half + i] = (b * cosines[i] + a * sines[i]) * scale;
+    }
+}
+
+struct Qkv {
+    const float *q, *k, *v;
+    int64_t q_stride, kv_stride;
+};
+
+Qkv split(const AttendStep& a, const Job& job) {
+    const int64_t q = a.heads * a.head_dim, kv = a.kv_heads * a.head_dim;
+    if (job.step.inputs.size() == 3) return {job.in(0), job.in(1), job.in(2), q, kv};
+    return {job.in(0), job.in(0) + q, job.in(0) + q + kv, q + 2 * kv, q + 2 * kv};
+}
+
+// Norms and rotates the heads of token t; queries go to scratch, keys and values to the cache.
+void place_token(const AttendStep& a, const Job& job, const Qkv& qkv, int64_t t) {
+    const Kernels& kernels = job.pass.kernels;
+    const Batch& batch = job.pass.batch;
+    const int64_t n = a.head_dim, half = n / 2;
+    const int64_t position = job.pass.scratch.token_position.data()[t];
+    float* cosines = job.pass.scratch.head[static_cast<size_t>(job.thread)].data();
+    float *sines = cosines + half, *key = cosines + n;
+    uint16_t* rounded = reinterpret_cast<uint16_t*>(cosines + 2 * n);
+    for (int64_t i = 0; i < half; ++i) {
+        const float angle = static_cast<float>(position) * a.frequencies[i];
+        cosines[i] = static_cast<float>(std::cos(static_cast<double>(angle)));
+        sines[i] = static_cast<float>(std::sin(static_cast<double>(angle)));
+    }
+    const float scale = 1 / std::sqrt(static_cast<float>(n));
+    for (int64_t h = 0; h < a.heads; ++h) {
+        float* query = job.pass.scratch.queries.data() + (t * a.heads + h) * n;
+        kernels.norm(qkv.q + t * qkv.q_stride + h * n, a.q_norm.data(), a.eps, n, query);
+        rotate(query, cosines, sines, half, scale);
+    }
+    const int64_t bt = job.pass.cache.block_tokens();
+    const int64_t s = job.pass.scratch.token_sequence.data()[t];
+    const int64_t block = batch.blocks[batch.block_starts[s] + position / bt];
+    for (int64_t h = 0; h < a.kv_heads; ++h) {
+        kernels.norm(qkv.k + t * qkv.kv_stride + h * n, a.k_norm.data(), a.eps, n, key);
+        rotate(key, cosines, sines, half, 1);
+        job.pass.cache.write(kernels, a.slot, block, h, position % bt, key, qkv.v + t * qkv.kv_stride + h * n, rounded);
+    }
+}
+
+// Attention of tokens first .. first + n - 1 of sequence s over the keys of one kv head.
+void attend_tile(const AttendStep& a, const Job& job, int64_t s, int64_t first, int64_t n, int64_t kv_head,
+                 float* out) {
+    const Batch& batch = job.pass.batch;
+    const Cache& cache = job.pass.cache;
+    const int64_t position = batch.positions[s] + first - batch.starts[s];
+    const int64_t tiles = (position + n + kTile - 1) / kTile, tiles_per_block = cache.block_tokens() / kTile;
+    const void** keys = job.pass.scratch.tiles[static_cast<size_t>(job.thread)].data();
+    const void** values = keys + tiles;
+    for (int64_t i = 0; i < tiles; ++i) {
+        const int64_t block = batch.blocks[batch.block_starts[s] + i / tiles_per_block];
+        keys[i] = cache.keys(a.slot, block, kv_head, i % tiles_per_block);
+        values[i] = cache.values(a.slot, block, kv_head, i % tiles_per_block);
+    }
+    const int64_t heads = a.heads / a.kv_heads, stride = a.heads * a.head_dim;
+    const int64_t at = first * stride + kv_head * heads * a.head_dim;
+    job.pass.kernels.attend[static_cast<size_t>(cache.type())](
+        {job.pass.scratch.queries.data() + at, out + at, stride, n, heads, a.head_dim, position, keys, values});
+}
+
+void run(const AttendStep& a, const Job& job, float* out) {
+    const Batch& batch = job.pass.batch;
+    const Qkv qkv = split(a, job);
+    const Range mine = job.mine(job.rows());
+    for (int64_t t = mine.begin; t < mine.end; ++t) place_token(a, job, qkv, t);
+    job.pass.pool.sync();
+
+    // Work items are ordered by kv head, so that threads get equal contexts; each thread walks over all and takes its
+    // own.
+    int64_t items = 0;
+    for (int64_t s = 0; s < batch.sequence_count(); ++s) {
+        items += (batch.starts[s + 1] - batch.starts[s] + kQueryTile - 1) / kQueryTile;
+    }
+    const Range own = job.mine(items * a.kv_heads);
+    int64_t item = 0;
+    for (int64_t h = 0; h < a.kv_heads; ++h) {
+        for (int64_t s = 0; s < batch.sequence_count(); ++s) {
+            for (int64_t t = batch.starts[s]; t < batch.starts[s + 1]; t += kQueryTile, ++item) {
+                if (item < own.begin || item >= own.end) continue;
+                attend_tile(a, job, s, t, std::min<int64_t>(kQueryTile, batch.starts[s + 1] - t), h, out);
+            }
+        }
+    }
+}
+
+// --- mixture of experts ----------------------------------------------------------------------------------------------
+
+// The top_k best experts by score + bias, ties to the lower number, and the scores as weights. `row` [2 top_k].
+void choose(const Route& r, const float* scores, float* row) {
+    float* weights = row + r.top_k;
+    float sum = 0;
+    for (int64_t j = 0; j < r.top_k; ++j) {
+        int64_t best = -1;
+        float most = 0;
+        for (int64_t e = 0; e < r.experts; ++e) {
+            if (std::find(row, row + j, static_cast<float>(e)) != row + j) continue;
+            const float score = r.bias.empty() ? scores[e] : scores[e] + r.bias[static_cast<size_t>(e)];
+            if (best < 0 || score > most) best = e, most = score;
+        }
+        row[j] = static_cast<float>(best);
+        weights[j] = scores[best];
+        sum += weights[j];
+    }
+    for (int64_t j = 0; j < r.top_k; ++j) {
+        if (r.normalise) weights[j] /= sum + 1e-6f;
+        weights[j] *= r.scale;
+    }
+}
+
+void run(const Route& r, const Job& job, float* out) {
+    const int64_t width = static_cast<int64_t>(r.gate.size()) / r.experts;
+    const Range mine = job.mine(job.rows());
+    float* scores = job.pass.scratch.scores.data() + mine.begin * r.experts;
+    job.pass.kernels.linear[static_cast<size_t>(Type::F32)](
+        {reinterpret_cast<const uint8_t*>(r.gate.data()),
+         width * static_cast<int64_t>(sizeof(float)),
+         width,
+         0,
+         r.experts,
+         {job.in(0) + mine.begin * width, nullptr, nullptr, nullptr},
+         nullptr,
+         mine.end - mine.begin,
+         scores,
+         r.experts});
+    for (int64_t t = mine.begin; t < mine.end; ++t, scores += r.experts) {
+        for (int64_t e = 0; e < r.experts; ++e) scores[e] = 1 / (1 + std::exp(-scores[e]));
+        choose(r, scores, out + t * job.step.width);
+    }
+}
+
+// Sorts the (token, expert) pairs of tokens first .. first + n - 1 by expert, then by token. One thread does it.
+void sort_pairs(const Experts& x, Scratch& scratch, const float* routing, int64_t first, int64_t n) {
+    const auto expert = [&](int64_t pair) {
+        const float* row = routing + (first + pair / x.top_k) * 2 * x.top_k;
+        return static_cast<int64_t>(row[pair % x.top_k]);
+    };
+    const int64_t pairs = n * x.top_k, experts = static_cast<int64_t>(x.gate.size());
+    int32_t* start = scratch.expert_start.data();
+    std::fill_n(start, experts + 1, 0);
+    for (int64_t p = 0; p < pairs; ++p) ++start[expert(p) + 1];
+    for (int64_t e = 1; e <= experts; ++e) start[e] += start[e - 1];
+    for (int64_t p = 0; p < pairs; ++p) {
+        const int32_t place = start[expert(p)]++;
+        scratch.place.data()[p] = place;
+        scratch.pair_token.data()[place] = static_cast<int32_t>(first + p / x.top_k);
+    }
+    for (int64_t e = experts; e > 0; --e) start[e] = start[e - 1];  // each had moved on to the next one's start
+    start[0] = 0;
+}
+
+// Hidden activations of this thread's pairs: SwiGLU in place of the gate, then quantised for `down`.
+void activate(const Experts& x, const Job& job, int64_t pairs) {
+    Scratch& scratch = job.pass.scratch;
+    const Range mine = job.mine(pairs);
+    for (int64_t p = mine.begin; p < mine.end; ++p) {
+        float* gate = scratch.gate.data() + p * x.hidden;
+        job.pass.kernels.swiglu(gate, scratch.up.data() + p * x.hidden, x.hidden, gate);
+        if (x.quantise_hidden) scratch.hidden.write(job.pass.kernels, p, gate, x.hidden);
+    }
+}
+
+// out[t] = the sum over a token's experts, best first, for the columns of one thread.
+void combine(const Experts& x, const Job& job, const float* routing, int64_t first, int64_t n, float* out) {
+    const int64_t width = job.step.width;
+    const Range columns = job.mine(width, kRowUnit);
+    for (int64_t t = 0; t < n; ++t) {
+        const float* weights = routing + (first + t) * 2 * x.top_k + x.top_k;
+        const int32_t* place = job.pass.scratch.place.data() + t * x.top_k;
+        float* y = out + (first + t) * width;
+        for (int64_t i = columns.begin; i < columns.end; ++i) y[i] = 0;
+        for (int64_t j = 0; j < x.top_k; ++j) {
+            const float* down = job.pass.scratch.down.data() + place[j] * width;
+            for (int64_t i = columns.begin; i < columns.end; ++i) y[i] += weights[j] * down[i];
+        }
+    }
+}
+
+void run(const Experts& x, const Job& job, float* out) {
+    Scratch& scratch = job.pass.scratch;
+    Pool& pool = job.pass.pool;
+    const float *input = job.in(0), *routing = job.in(1);
+    const int64_t width = job.step.width;
+    if (x.quantise) quantise_input(job, input, width);
+    for (int64_t first = 0; first < job.rows(); first += kExpertTokens) {
+        const int64_t n = std::min(kExpertTokens, job.rows() - first);
+        if (job.thread == 0) sort_pairs(x, scratch, routing, first, n);
+        pool.sync();
+        const int32_t* start = scratch.expert_start.data();
+        const Activations a = scratch.input.view(input, 0, width);
+        for (size_t e = 0; e < x.gate.size(); ++e) {
+            const int32_t* tokens = scratch.pair_token.data() + start[e];
+            const int64_t count = start[e + 1] - start[e], at = start[e] * x.hidden;
+            if (count == 0) continue;
+            multiply(job, x.gate[e], a, tokens, count, scratch.gate.data() + at, x.hidden);
+            multiply(job, x.up[e], a, tokens, count, scratch.up.data() + at, x.hidden);
+        }
+        pool.sync();
+        activate(x, job, n * x.top_k);
+        pool.sync();
+        for (size_t e = 0; e < x.down.size(); ++e) {
+            const int64_t count = start[e + 1] - start[e];
+            if (count == 0) continue;
+            multiply(job, x.down[e], scratch.hidden.view(scratch.gate.data(), start[e], x.hidden), nullptr, count,
+                     scratch.down.data() + start[e] * width, width);
+        }
+        combine(x, job, routing, first, n, out);
+        pool.sync();
+    }
+}
+
+int64_t longest_context(const Batch& batch) {
+    int64_t longest = 0;
+    for (int64_t s = 0; s < batch.sequence_count(); ++s) {
+        longest = std::max(longest, int64_t{batch.positions[s]} + batch.starts[s + 1] - batch.starts[s]);
+    }
+    return longest;
+}
+
+struct Reserve {
+    Scratch& scratch;
+    const Batch& batch;
+    const Step& step;
+    int64_t tokens;  // enough for rows, too
+
+    void operator()(const LinearStep& linear) const {
+        if (linear.quantise) scratch.input.reserve(tokens, linear.matrices[0].columns);
+    }
+    void operator()(const Conv& c) const {
+        scratch.inputs.reserve((tokens + batch.sequence_count() * (c.taps - 1)) * c.width);
+    }
+    void operator()(const AttendStep& a) const {
+        scratch.queries.reserve(tokens * a.heads * a.head_dim);
+        for (std::vector<const void*>& tiles : scratch.tiles) {
+            tiles.resize(static_cast<size_t>(2 * (longest_context(batch) + kTile) / kTile));
+        }
+        for (Buffer<float>& head : scratch.head) head.reserve(3 * a.head_dim);
+    }
+    void operator()(const Route& r) const { scratch.scores.reserve(tokens * r.experts); }
+    void operator()(const Experts& x) const {
+        const int64_t chunk = std::min(tokens, kExpertTokens), pairs = chunk * x.top_k;
+        if (x.quantise) scratch.input.reserve(tokens, step.width);
+        if (x.quantise_hidden) scratch.hidden.reserve(pairs, x.hidden);
+        scratch.pair_token.reserve(pairs);
+        scratch.place.reserve(pairs);
+        scratch.expert_start.reserve(static_cast<int64_t>(x.gate.size()) + 1);
+        scratch.gate.reserve(pairs * x.hidden);
+        scratch.up.reserve(pairs * x.hidden);
+        scratch.down.reserve(pairs * step.width);
+    }
+    template <typename Other>
+    void operator()(const Other&) const {}
+};
+
+}  // namespace
+
+void reserve(Scratch& scratch, const BoundPlan& plan, const Batch& batch, int threads) {
+    scratch.tiles.resize(static_cast<size_t>(threads));
+    scratch.head.resize(static_cast<size_t>(threads));
+    for (const Step& step : plan.steps) std::visit(Reserve{scratch, batch, step, batch.token_count()}, step.operation);
+    scratch.token_position.reserve(batch.token_count());
+    scratch.token_sequence.reserve(batch.token_count());
+    for (int64_t s = 0; s < batch.sequence_count(); ++s) {
+        for (int64_t t = batch.starts[s]; t < batch.starts[s + 1]; ++t) {
+            scratch.token_position.data()[t] = static_cast<int32_t>(batch.positions[s] + t - batch.starts[s]);
+            scratch.token_sequence.data()[t] = static_cast<int32_t>(s);
+        }
+    }
+}
+
+void run(const BoundPlan& plan, size_t index, Pass& pass, int thread) {
+    const Job job{plan.steps[index], pass, thread};
+    std::visit([&](const auto& operation) { run(operation, job, pass.values[index]); }, plan.steps[index].operation);
+}
+
+}  // namespace headrace

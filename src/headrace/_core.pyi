@@ -1,0 +1,99 @@
+"""The native core: runs a plan's steps on the CPU. Private: `headrace.engine` is its only user.
+
+Shapes: T tokens of a batch, R rows whose logits are wanted, V vocabulary rows. Everything raises ValueError, with a
+sentence, when an argument does not fit, before anything has run or changed.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+class Batch(Protocol):
+    """What a step needs, as C-contiguous arrays: `headrace.engine.batch.Batch` describes each."""
+
+    @property
+    def tokens(self) -> NDArray[np.int32]: ...
+    @property
+    def starts(self) -> NDArray[np.int32]: ...
+    @property
+    def positions(self) -> NDArray[np.int32]: ...
+    @property
+    def blocks(self) -> NDArray[np.int32]: ...
+    @property
+    def block_starts(self) -> NDArray[np.int32]: ...
+    @property
+    def rows(self) -> NDArray[np.int32]: ...
+    @property
+    def temperature(self) -> NDArray[np.float32]: ...
+    @property
+    def top_k(self) -> NDArray[np.int32]: ...
+    @property
+    def top_p(self) -> NDArray[np.float32]: ...
+    @property
+    def min_p(self) -> NDArray[np.float32]: ...
+    @property
+    def repeat_penalty(self) -> NDArray[np.float32]: ...
+    @property
+    def presence_penalty(self) -> NDArray[np.float32]: ...
+    @property
+    def frequency_penalty(self) -> NDArray[np.float32]: ...
+    @property
+    def seed(self) -> NDArray[np.uint64]: ...
+    @property
+    def history(self) -> NDArray[np.int32]: ...
+    @property
+    def history_starts(self) -> NDArray[np.int32]: ...
+    @property
+    def bias_ids(self) -> NDArray[np.int32]: ...
+    @property
+    def bias_values(self) -> NDArray[np.float32]: ...
+    @property
+    def bias_starts(self) -> NDArray[np.int32]: ...
+    @property
+    def mask(self) -> NDArray[np.uint32]: ...
+    @property
+    def mask_rows(self) -> NDArray[np.int32]: ...
+
+def isas() -> list[str]:
+    """The instruction sets that this machine can use, best first; the last one is always "scalar"."""
+
+@final
+class Model:
+    """A plan bound to its weights, a cache and threads. Calls are served one at a time; each releases the GIL."""
+
+    def __init__(
+        self,
+        steps: Sequence[tuple[str, Sequence[int], Sequence[str], Mapping[str, float]]],
+        weights: dict[str, list[tuple[str, int, int, NDArray[np.uint8]]]],
+        *,
+        vocab_size: int,
+        block_tokens: int,
+        blocks: int,
+        kv: str,
+        threads: int,
+        isa: str = "",
+    ) -> None:
+        """Binds `steps` (the fields of `headrace.plan.Step`) to `weights`.
+
+        weights       name -> matrices, each (GGML type, rows, columns, bytes [rows * row bytes]): one for a plain weight,
+                      one for each expert otherwise. A vector is one row. Norms, taps, biases and router gates are F32.
+                      The bytes of matrices are used in place, so the arrays are kept alive.
+        block_tokens  tokens in a cache block, a multiple of 16.
+        blocks        cache blocks; memory is taken only when one is first written.
+        kv            "fp16" or "fp32": how keys and values are kept.
+        isa           one of `isas()`; empty: the best.
+        """
+
+    def step(self, batch: Batch) -> NDArray[np.int32]:
+        """Runs the tokens and samples one token for each row: ids [R]. Top-k 0, top-p 1 and min-p 0 mean off."""
+
+    def logits(self, batch: Batch) -> NDArray[np.float32]:
+        """Runs the tokens: logits [R, V], before anything that sampling does to them."""
+
+    def values(self, batch: Batch) -> list[NDArray[np.float32]]:
+        """Runs the tokens and keeps the value of every step: [T, width], or [R, width] from `select` on.
+
+        The value of `route` is [T, 2 top_k]: the chosen experts, best first, then their weights.
+        """
