@@ -1,4 +1,8 @@
-"""Training: dialogues made as they are needed, a step for each prefix, saved every few minutes, resumed to the same losses."""
+"""Training: dialogues made as they are needed, saved every few minutes, resumed to the same losses.
+
+Several processes of one thread each share the cores better than one process of several threads, above all while others
+use them too: each makes its own batch, and the gradients are averaged.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from recipes.nano import dialogues
 from recipes.nano.model import Batch, Config, Nano, initialise
-from recipes.nano.tokenizer import PAD, encode
+from recipes.nano.tokenizer import PAD, encode, load
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,9 @@ def example(tokenizer: Tokenizer, parts: list[dialogues.Segment]) -> Example:
 
 
 POOL = 8  # prefixes whose dialogues are made together, and sorted by length
-PER_PREFIX = 96
-BUDGET = 2560  # dialogue tokens of a step, padding included
+PER_PREFIX = 64
+POOL_STEPS = 44  # of a pool's steps this many are taken, so that all processes change pools together
+BUDGET = 1536  # dialogue tokens of a step, padding included
 CONTEXT_SHARE = 0.1  # of the tokens that others say, also predicted
 
 
@@ -91,8 +97,9 @@ def loss_of(model: Nano, batch: Batch, targets: Tensor, dtype: torch.dtype) -> T
 class Trainer:
     """Model, optimiser, running average of the weights, and where in the data it stands."""
 
-    def __init__(self, tokenizer: Tokenizer, config: Config, schedule: Schedule, seed: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, config: Config, schedule: Schedule, seed: int, workers: int = 1, rank: int = 0) -> None:
         self.tokenizer, self.schedule, self.seed = tokenizer, schedule, seed
+        self.workers, self.rank = workers, rank
         self.model = Nano(config)
         initialise(self.model, seed)
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
@@ -104,46 +111,65 @@ class Trainer:
         vectors = [p for p in self.model.parameters() if p.dim() == 1]
         return [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
 
-    def run(self, folder: Path, save_every: float = 180.0, deadline: float = float("inf")) -> None:
+    def run(self, folder: Path, save_every: float = 180.0) -> None:
         started = saved = time.monotonic()
         tokens_before, recent = self.tokens, []
-        for batch, targets in self._data():
-            if self.step >= self.schedule.steps or time.time() > deadline:
-                break
-            recent.append(self.update(batch, targets))
-            if self.step % 50 == 0:
+        data = self._data()
+        while self.step < self.schedule.steps:
+            recent.append(self.update(*next(data)))
+            if self.rank:
+                continue
+            if self.step % 25 == 0:
                 speed = (self.tokens - tokens_before) / (time.monotonic() - started)
-                line = {"step": self.step, "tokens": self.tokens, "loss": round(sum(recent) / len(recent), 4), "tokens_per_second": round(speed)}
-                _append(folder / "log.jsonl", {**line, "rate": round(self.schedule.at(self.step), 6)})
+                line = {"step": self.step, "tokens": self.tokens, "loss": round(sum(recent) / len(recent), 4)}
+                _append(folder / "log.jsonl", {**line, "rate": round(self.schedule.at(self.step), 6), "tokens_per_second": round(speed)})
                 recent = []
             if time.monotonic() - saved > save_every:
                 self.save(folder / "state.pt")
                 saved = time.monotonic()
-        self.save(folder / "state.pt")
+        if not self.rank:
+            self.save(folder / "state.pt")
 
     def _data(self) -> Iterator[tuple[Batch, Tensor]]:
-        skip = self.in_pool
+        """This process's batches from the place where the trainer stands; pools go round the processes."""
         while True:
-            made = list(_pool(self.tokenizer, self.seed, self.pool))
-            for index in range(skip, len(made)):
-                self.in_pool = index + 1
-                yield made[index]
-            self.pool, self.in_pool, skip = self.pool + 1, 0, 0
+            made = _pool(self.tokenizer, self.seed, self.pool * self.workers + self.rank)
+            while self.in_pool < POOL_STEPS:
+                self.in_pool += 1
+                yield made[(self.in_pool - 1) % len(made)]
+            self.pool, self.in_pool = self.pool + 1, 0
 
     def update(self, batch: Batch, targets: Tensor) -> float:
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.at(self.step)
         loss = loss_of(self.model, batch, targets, torch.bfloat16)
         loss.backward()
+        tokens = len(batch.prefix) + batch.dialogues.numel()
+        loss, tokens = self._share(float(loss.detach()), tokens)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         for experts in self.model.experts():
             experts.balance(1e-3)
         self.step += 1
-        self.tokens += len(batch.prefix) + batch.dialogues.numel()
+        self.tokens += tokens
         self._average()
-        return float(loss.detach())
+        return loss
+
+    def _share(self, loss: float, tokens: int) -> tuple[float, int]:
+        """Mean gradients and loss, summed expert loads and tokens over all processes."""
+        if self.workers == 1:
+            return loss, tokens
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        loads = [experts.load for experts in self.model.experts()]
+        flat = torch.cat([*(g.flatten() for g in gradients), *loads, torch.tensor([loss, float(tokens)])])
+        dist.all_reduce(flat)
+        parts = flat.split([*(g.numel() for g in gradients), *(load.numel() for load in loads), 1, 1])
+        for gradient, part in zip(gradients, parts, strict=False):
+            gradient.copy_(part.view_as(gradient)).div_(self.workers)
+        for load, part in zip(loads, parts[len(gradients) :], strict=False):
+            load.copy_(part)
+        return float(parts[-2]) / self.workers, int(parts[-1])
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -179,3 +205,19 @@ def _append(path: Path, line: dict[str, Any]) -> None:
     print(json.dumps(line), flush=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
+
+
+def train(rank: int, folder: Path, config: Config, schedule: Schedule, seed: int, workers: int) -> None:
+    """One process of the training; goes on from `folder/state.pt` where there is one."""
+    torch.set_num_threads(1)
+    if workers > 1:
+        dist.init_process_group("gloo", init_method=f"file://{(folder / 'meeting').absolute()}", rank=rank, world_size=workers)
+    trainer = Trainer(load(folder / "tokenizer.json"), config, schedule, seed, workers, rank)
+    if (folder / "state.pt").exists():
+        trainer.resume(folder / "state.pt")
+    trainer.run(folder)
+
+
+def launch(folder: Path, config: Config, schedule: Schedule, seed: int, workers: int) -> None:
+    (folder / "meeting").unlink(missing_ok=True)
+    torch.multiprocessing.spawn(train, (folder, config, schedule, seed, workers), nprocs=workers)
