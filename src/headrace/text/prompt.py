@@ -7,7 +7,8 @@ out of the rendered text while it is there, then it is dropped. Without such sen
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -36,7 +37,7 @@ def encode_chat(
 ) -> list[int]:
     """The prompt of a chat, with exactly one BOS in front. Raises what `Template.render` raises."""
     chat = plain_messages(messages)
-    sentinels = tuple(tokenizer.special)
+    sentinels = _Sentinels(tokenizer.special)
     if not any(_touches(turn, sentinels) for turn in chat if turn["role"] not in _TRUSTED):
         text = template.render(chat, tools, add_generation_prompt, **kwargs)
         return tokenizer.encode(text, add_bos=True)
@@ -48,33 +49,37 @@ def encode_chat(
     return tokenizer.with_bos(tokenizer.encode_guarded(text, guard))
 
 
-def sentinel_starts(text: str, sentinels: tuple[str, ...]) -> list[int]:
-    """Where a sentinel begins in `text`, or might begin: the end of `text` may be the start of one that text after it
-    completes, as two content parts do that a template joins."""
-    heads = {sentinel[0] for sentinel in sentinels}
-    starts = (place for head in heads for place in _places(head, text))
-    return sorted(place for place in starts if _begins(text, place, sentinels))
+class _Sentinels:
+    """The contents of a tokenizer's special tokens, ready to be looked for."""
+
+    __slots__ = ("_contents", "_firsts", "_heads", "_longest")
+
+    def __init__(self, contents: Iterable[str]) -> None:
+        self._contents = tuple(contents)
+        self._firsts = frozenset(content[0] for content in self._contents)
+        self._longest = max(map(len, self._contents), default=0)
+        # Two characters tell most places apart; a lookahead finds sentinels that overlap, too.
+        heads = sorted({content[:2] for content in self._contents})
+        self._heads = re.compile(f"(?={'|'.join(map(re.escape, heads))})" if heads else "(?!)")
+
+    def starts(self, text: str) -> list[int]:
+        """Where one begins in `text`, or might begin: the end of `text` may be the start of one that is completed by
+        what a template puts after it, as when it joins two content parts."""
+        whole = {match.start() for match in self._heads.finditer(text) if self._at(text, match.start())}
+        tail = range(max(0, len(text) - self._longest + 1), len(text))
+        return sorted(whole.union(place for place in tail if self._begun(text, place)))
+
+    def _at(self, text: str, place: int) -> bool:
+        return text.startswith(self._contents, place)
+
+    def _begun(self, text: str, place: int) -> bool:
+        return text[place] in self._firsts and any(content.startswith(text[place:]) for content in self._contents)
 
 
-def _places(character: str, text: str) -> list[int]:
-    places, place = [], text.find(character)
-    while place >= 0:
-        places.append(place)
-        place = text.find(character, place + 1)
-    return places
-
-
-def _begins(text: str, place: int, sentinels: tuple[str, ...]) -> bool:
-    if text.startswith(sentinels, place):
-        return True
-    rest = text[place:] if len(text) - place < max(map(len, sentinels)) else None
-    return rest is not None and any(sentinel.startswith(rest) for sentinel in sentinels)
-
-
-def _touches(value: Any, sentinels: tuple[str, ...]) -> bool:
+def _touches(value: Any, sentinels: _Sentinels) -> bool:
     match value:
         case str():
-            return bool(sentinel_starts(value, sentinels))
+            return bool(sentinels.starts(value))
         case dict():
             return any(_touches(part, sentinels) for pair in value.items() for part in pair)
         case list() | tuple():
@@ -82,15 +87,15 @@ def _touches(value: Any, sentinels: tuple[str, ...]) -> bool:
     return False
 
 
-def _guard_turn(turn: dict[str, Any], sentinels: tuple[str, ...], guard: str) -> dict[str, Any]:
+def _guard_turn(turn: dict[str, Any], sentinels: _Sentinels, guard: str) -> dict[str, Any]:
     return {key: value if key == "role" else _guard(value, sentinels, guard) for key, value in turn.items()}
 
 
-def _guard(value: Any, sentinels: tuple[str, ...], guard: str) -> Any:
+def _guard(value: Any, sentinels: _Sentinels, guard: str) -> Any:
     """`value` with `guard` after the first character of each sentinel in its strings, keys included."""
     match value:
         case str():
-            cuts = [0, *(start + 1 for start in sentinel_starts(value, sentinels)), len(value)]
+            cuts = [0, *(start + 1 for start in sentinels.starts(value)), len(value)]
             return guard.join(value[start:end] for start, end in pairwise(cuts))
         case dict():
             return {_guard(key, sentinels, guard): _guard(item, sentinels, guard) for key, item in value.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -254,5 +255,7 @@ def _unescape(match: re.Match[str]) -> str:
     if code in _ESCAPED:
         return _ESCAPED[code]
     if code[0] in "xuU":
-        return chr(int(code[1:], 16))
+        if (point := int(code[1:], 16)) > sys.maxunicode:
+            raise ValueError(f"{match[0]} is no character")
+        return chr(point)
     return chr(int(code, 8)) if code[0].isdigit() else code

@@ -109,9 +109,15 @@ def _failure(problem: Exception, chat: list[dict[str, Any]]) -> str:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """The sandbox, and a bound on `*` and `**`, the cheapest ways to fill the memory."""
+    """The sandbox, with an error at once where a template reaches for a private attribute, and a bound on `*` and `**`,
+    the cheapest ways to fill the memory."""
 
     intercepted_binops = frozenset({"*", "**"})
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
+        if attribute.startswith("_"):
+            raise SecurityError(f"it reaches for the attribute {attribute!r}")
+        return super().unsafe_undefined(obj, attribute)
 
     def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
         if _result_size(operator, left, right) > MAX_PROMPT_CHARACTERS:
