@@ -1,11 +1,18 @@
 """Arithmetic: hundreds of ways of asking, one way of calling `calculate`, and the result put into words."""
 
+# ruff: noqa: E501 (a wording stands on one line)
+
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from recipes.nano.exchange import Call, Exchange
 from recipes.nano.phrases import casual, count, decimal, figure, integer, operand, say
+
+# What a kind of question gives: the request, the expression to call, and how the answer begins where that is not the expression.
+_Asked = tuple[str, str, str]
+_Kind = Callable[[random.Random, str], _Asked]
 
 _SPELLINGS = {
     "+": ("+", "+", "+", "plus"),
@@ -76,34 +83,128 @@ _NAMED = {
     ),
 }
 
-_THINGS = (
-    "apples pens books tickets boxes bottles eggs chairs coins cards pages cups bags shirts stamps cookies bricks plants "
-    "pencils oranges cars bikes lamps toys keys plates flowers loaves sandwiches marbles notebooks stickers candles"
-).split()
-_NAMES = "Anna Ben Tom Lucy Sara Max Emma Paul Nina Omar Mia Jack Lena Sam Kate Leo Maria John Amy David".split()
+_THINGS = [
+    "apples",
+    "pens",
+    "books",
+    "tickets",
+    "boxes",
+    "bottles",
+    "eggs",
+    "chairs",
+    "coins",
+    "cards",
+    "pages",
+    "cups",
+    "bags",
+    "shirts",
+    "stamps",
+    "cookies",
+    "bricks",
+    "plants",
+    "pencils",
+    "oranges",
+    "cars",
+    "bikes",
+    "lamps",
+    "toys",
+    "keys",
+    "plates",
+    "flowers",
+    "loaves",
+    "sandwiches",
+    "marbles",
+    "notebooks",
+    "stickers",
+    "candles",
+]
+_NAMES = [
+    "Anna",
+    "Ben",
+    "Tom",
+    "Lucy",
+    "Sara",
+    "Max",
+    "Emma",
+    "Paul",
+    "Nina",
+    "Omar",
+    "Mia",
+    "Jack",
+    "Lena",
+    "Sam",
+    "Kate",
+    "Leo",
+    "Maria",
+    "John",
+    "Amy",
+    "David",
+]
 _MONEY = ("dollars", "euros", "pounds", "dollars")
 _PEOPLE = ("people", "friends", "children", "students", "players", "teams", "families", "guests")
 
 _STORIES = (
-    ("[I buy|I bought|We buy|{n} buys|{n} bought] {a} {t} [at|for] {b} {m} each. [How much is that|What do [I|we] pay|What is the total|"
-     "How much does it cost]?", "*"),
-    ("[I have|There are|We have|{n} has] {a} [boxes|bags|crates|packs] [with|of] {b} {t} [each|in each]. How many {t} [is that|are there|"
-     "in total]?", "*"),
-    ("[If|Suppose] one [ticket|book|lamp|shirt|chair] costs {a} {m}, [how much do {b} cost|what do {b} cost|what is the price of {b}]?", "*"),
-    ("[I have|{n} has|{n} had|I had|There are|There were] {a} {t} and [get|gets|buy|finds|receive|receives] {b} more. How many "
-     "[{t} |]is that[ now| in total|]?", "+"),
-    ("[I have|{n} has|{n} had|There were] {a} {t} and [give|gives|lose|loses|sold|eats] {b}[ away|]. How many [{t} |]are left?", "-"),
+    (
+        "[I buy|I bought|We buy|{n} buys|{n} bought] {a} {t} [at|for] {b} {m} each. [How much is that|What do [I|we] pay|What is the total|"
+        "How much does it cost]?",
+        "*",
+    ),
+    (
+        "[I have|There are|We have|{n} has] {a} [boxes|bags|crates|packs] [with|of] {b} {t} [each|in each]. How many {t} [is that|are there|"
+        "in total]?",
+        "*",
+    ),
+    (
+        "[If|Suppose] one [ticket|book|lamp|shirt|chair] costs {a} {m}, [how much do {b} cost|what do {b} cost|what is the price of {b}]?",
+        "*",
+    ),
+    (
+        "[I have|{n} has|{n} had|I had|There are|There were] {a} {t} and [get|gets|buy|finds|receive|receives] {b} more. How many "
+        "[{t} |]is that[ now| in total|]?",
+        "+",
+    ),
+    (
+        "[I have|{n} has|{n} had|There were] {a} {t} and [give|gives|lose|loses|sold|eats] {b}[ away|]. How many [{t} |]are left?",
+        "-",
+    ),
     ("[A|The] [ticket|phone|coat|table] costs {a} {m} and [I have|{n} has|we have] {b}. How much is missing?", "-"),
     ("[Share|Split|Divide] {a} {t} [among|between|equally among] {b} {p}. How many does each get?", "/"),
     ("{a} {t} are shared [equally |]among {b} {p}. How many [{t} |]does each [one |]get?", "/"),
     ("[A car|A train|A bus|A plane] travels {a} [km|miles] per hour for {b} hours. How far does it go?", "*"),
-    ("[I earn|{n} earns] {a} {m} [per hour|an hour|a day|a week|a month]. How much is that for {b} [hours|days|weeks|months]?", "*"),
-    ("[The rent|The bill|Dinner] is {a} {m}, [split|shared] [between|among|by] {b} [of us|people|friends]. How much does each pay?", "/"),
+    (
+        "[I earn|{n} earns] {a} {m} [per hour|an hour|a day|a week|a month]. How much is that for {b} [hours|days|weeks|months]?",
+        "*",
+    ),
+    (
+        "[The rent|The bill|Dinner] is {a} {m}, [split|shared] [between|among|by] {b} [of us|people|friends]. How much does each pay?",
+        "/",
+    ),
     ("[A room|A field|A garden|A rectangle] is {a} [by|times] {b} [meters|metres|feet]. What is its area?", "*"),
 )
 
-_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_ONES = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 
 
 def spelled(value: int) -> str:
@@ -118,11 +219,11 @@ def spelled(value: int) -> str:
 
 def arithmetic(rng: random.Random, number: str) -> Exchange:
     """Any request for the calculator; `number` is the result before, for "and times three?"."""
-    kinds = [_binary] * 9 + [_named] * 5 + [_chain] * 4 + [_percent] * 3 + [_story] * 3 + [_function] * 2 + [_several] * 2 + [_words] * 2
-    kinds += [_pair]
-    if number and "e" not in number:
-        kinds = [_follow_up] * 5 + [_next] * 4 + kinds[::4]
-    user, expression, lead = rng.choice(kinds)(rng, number)
+    if number and "e" not in number and rng.random() < 0.65:
+        kind = rng.choices((_follow_up, _next), (5, 4))[0]
+    else:
+        kind = rng.choices(list(_KINDS), list(_KINDS.values()))[0]
+    user, expression, lead = kind(rng, number)
     return _exchange(rng, user, expression, lead)
 
 
@@ -151,19 +252,19 @@ def _operands(rng: random.Random, operator: str) -> tuple[str, str]:
     return ("-" + a if rng.random() < 0.03 else a), b
 
 
-def _binary(rng: random.Random, _: str) -> tuple[str, str, str]:
+def _binary(rng: random.Random, _: str) -> _Asked:
     operator = rng.choice(_OPERATORS)
     a, b = _operands(rng, operator)
     return say(rng, rng.choice(_ASK), e=f"{a}{_spell(rng, operator)}{b}"), f"{a} {operator} {b}", ""
 
 
-def _named(rng: random.Random, _: str) -> tuple[str, str, str]:
+def _named(rng: random.Random, _: str) -> _Asked:
     operator = rng.choice(_OPERATORS)
     a, b = _operands(rng, operator)
     return say(rng, rng.choice(_NAMED[operator]), a=a, b=b), f"{a} {operator} {b}", ""
 
 
-def _chain(rng: random.Random, _: str) -> tuple[str, str, str]:
+def _chain(rng: random.Random, _: str) -> _Asked:
     """Three to five numbers, with or without parentheses, in symbols or words."""
     operators = [rng.choice("+-*/") for _ in range(rng.choice((2, 2, 2, 3, 3, 4)))]
     items = [[operand(rng)] * 2 for _ in range(len(operators) + 1)]
@@ -183,29 +284,39 @@ def _chain(rng: random.Random, _: str) -> tuple[str, str, str]:
 
 
 _PERCENT = (
-    ("[What is|What's|Calculate|How much is|Find|Compute|Give me|Tell me] {p}[%| %| percent| per cent] of {a}[?|]",
-     "{p}% * {a}", "{p}% of {a} is"),
+    (
+        "[What is|What's|Calculate|How much is|Find|Compute|Give me|Tell me] {p}[%| %| percent| per cent] of {a}[?|]",
+        "{p}% * {a}",
+        "{p}% of {a} is",
+    ),
     ("{p}[%| percent] of {a}[?|]", "{p}% * {a}", "{p}% of {a} is"),
     ("[What is|How much is|Calculate] a {p}[%| percent] tip on {a}[ dollars|]?", "{p}% * {a}", "{p}% of {a} is"),
     ("[Add|Please add] {p}[%| percent][ tax| tip| VAT|] to {a}[.|]", "{a} * (1 + {p}%)", "{a} plus {p}% is"),
-    ("[What is|How much is|Calculate] {a} plus {p}[%| percent][ tax| VAT|][?|]", "{a} * (1 + {p}%)", "{a} plus {p}% is"),
+    (
+        "[What is|How much is|Calculate] {a} plus {p}[%| percent][ tax| VAT|][?|]",
+        "{a} * (1 + {p}%)",
+        "{a} plus {p}% is",
+    ),
     ("[Increase|Raise] {a} by {p}[%| percent][.|]", "{a} * (1 + {p}%)", "{a} plus {p}% is"),
     ("[What is|How much is] {a} [minus|less] {p}[%| percent]?", "{a} * (1 - {p}%)", "{a} minus {p}% is"),
     ("[Reduce|Decrease|Lower] {a} by {p}[%| percent][.|]", "{a} * (1 - {p}%)", "{a} minus {p}% is"),
     ("[What is|How much is] {p}[%| percent] off [of |]{a}[ dollars| euros|]?", "{a} * (1 - {p}%)", "{a} minus {p}% is"),
-    ("[A [coat|phone|bike] costs|The price is] {a} [dollars|euros] and is {p}[%| percent] off. [What do I pay|How much is it now]?",
-     "{a} * (1 - {p}%)", "{a} minus {p}% is"),
+    (
+        "[A [coat|phone|bike] costs|The price is] {a} [dollars|euros] and is {p}[%| percent] off. [What do I pay|How much is it now]?",
+        "{a} * (1 - {p}%)",
+        "{a} minus {p}% is",
+    ),
 )
 
 
-def _percent(rng: random.Random, _: str) -> tuple[str, str, str]:
+def _percent(rng: random.Random, _: str) -> _Asked:
     user, expression, lead = rng.choice(_PERCENT)
     p = str(rng.choice((5, 10, 15, 20, 25, 50, rng.randrange(1, 101), rng.randrange(1, 101), decimal(rng))))
     values = {"p": p, "a": operand(rng)}
     return say(rng, user, **values), expression.format(**values), lead.format(**values)
 
 
-def _story(rng: random.Random, _: str) -> tuple[str, str, str]:
+def _story(rng: random.Random, _: str) -> _Asked:
     user, operator = rng.choice(_STORIES)
     a, b = str(count(rng)), str(count(rng))
     if rng.random() < 0.3:
@@ -215,7 +326,11 @@ def _story(rng: random.Random, _: str) -> tuple[str, str, str]:
 
 
 _FUNCTIONS = (
-    ("[What is|What's|Calculate|Compute|Find|Give me|Work out|Tell me] the square root of {a}[?|]", "sqrt({a})", "The square root of {a} is"),
+    (
+        "[What is|What's|Calculate|Compute|Find|Give me|Work out|Tell me] the square root of {a}[?|]",
+        "sqrt({a})",
+        "The square root of {a} is",
+    ),
     ("[square root of {a}|sqrt {a}|sqrt({a})|√{a}][?|]", "sqrt({a})", "The square root of {a} is"),
     ("[What is|What's|Calculate|How much is] [{a} squared|the square of {a}][?|]", "{a} ** 2", ""),
     ("[What is|What's|Calculate|How much is] [{a} cubed|the cube of {a}][?|]", "{a} ** 3", ""),
@@ -230,7 +345,7 @@ _FUNCTIONS = (
 )
 
 
-def _function(rng: random.Random, _: str) -> tuple[str, str, str]:
+def _function(rng: random.Random, _: str) -> _Asked:
     user, expression, lead = rng.choice(_FUNCTIONS)
     a = decimal(rng) if "Round" in user else operand(rng)
     return say(rng, user, a=a), expression.format(a=a), lead.format(a=a)
@@ -248,7 +363,7 @@ _SEVERAL = (
 )
 
 
-def _several(rng: random.Random, _: str) -> tuple[str, str, str]:
+def _several(rng: random.Random, _: str) -> _Asked:
     user, expression = rng.choice(_SEVERAL)
     items = [operand(rng) for _ in range(rng.choice((2, 3, 3, 3, 4, 4, 5, 6)))]
     last = rng.choice((" and ", ", and ", ", "))
@@ -257,7 +372,7 @@ def _several(rng: random.Random, _: str) -> tuple[str, str, str]:
     return say(rng, user, list=listed), expression.format(**forms), ""
 
 
-def _words(rng: random.Random, _: str) -> tuple[str, str, str]:
+def _words(rng: random.Random, _: str) -> _Asked:
     operator = rng.choice("*+-/")
     a, b = rng.randrange(1, 101), rng.randrange(1, 101)
     if rng.random() < 0.5:
@@ -269,13 +384,17 @@ def _words(rng: random.Random, _: str) -> tuple[str, str, str]:
     return rng.choice((ask, ask, named)), f"{a} {operator} {b}", ""
 
 
-def _pair(rng: random.Random, _: str) -> tuple[str, str, str]:
+def _pair(rng: random.Random, _: str) -> _Asked:
     """Two questions in one sentence: two calls in one turn."""
     one, other = rng.choice("*+-/"), rng.choice("*+-/")
     a, b, c, d = (integer(rng, rng.choice((1, 2, 2, 3, 4))) for _ in range(4))
     first, second = f"{a}{_spell(rng, one)}{b}", f"{c}{_spell(rng, other)}{d}"
-    user = say(rng, "[What is|What's|Calculate|Compute|What are|Work out] {x}[, and what is| and what is| and|, and also| and also] {y}[?|]",
-               x=first, y=second)
+    user = say(
+        rng,
+        "[What is|What's|Calculate|Compute|What are|Work out] {x}[, and what is| and what is| and|, and also| and also] {y}[?|]",
+        x=first,
+        y=second,
+    )
     return user, f"{a} {one} {b} ; {c} {other} {d}", ""
 
 
@@ -288,22 +407,40 @@ _FOLLOW = {
 _FOLLOW_SHORT = "[And|What is|What's|Now|How much is|And what is] [that|it|this|the result] {op} {b}[?|]"
 
 
-def _follow_up(rng: random.Random, number: str) -> tuple[str, str, str]:
+def _follow_up(rng: random.Random, number: str) -> _Asked:
     operator = rng.choice("*+-/")
     b = operand(rng)
     if rng.random() < 0.15:
-        user, operator, b = rng.choice((("And half of that?", "/", "2"), ("Double it.", "*", "2"), ("And squared?", "**", "2"),
-                                        ("What is half of that?", "/", "2"), ("Now double that.", "*", "2")))
+        user, operator, b = rng.choice(
+            (
+                ("And half of that?", "/", "2"),
+                ("Double it.", "*", "2"),
+                ("And squared?", "**", "2"),
+                ("What is half of that?", "/", "2"),
+                ("Now double that.", "*", "2"),
+            )
+        )
         return user, f"{number} {operator} {b}", ""
     short = say(rng, _FOLLOW_SHORT, op=rng.choice(_SPELLINGS[operator]), b=b)
-    very_short = say(rng, "[And |Now |]{op} {b}[?|]", op=rng.choice([w for w in _SPELLINGS[operator] if len(w) > 2]), b=b)
+    very_short = say(
+        rng, "[And |Now |]{op} {b}[?|]", op=rng.choice([w for w in _SPELLINGS[operator] if len(w) > 2]), b=b
+    )
     user = rng.choice((say(rng, _FOLLOW[operator], b=b).strip(), short, very_short))
     return user[0].upper() + user[1:], f"{number} {operator} {b}", ""
 
 
-def _next(rng: random.Random, _: str) -> tuple[str, str, str]:
+def _next(rng: random.Random, _: str) -> _Asked:
     """Another sum of its own, said after one."""
     operator = rng.choice(_OPERATORS)
     a, b = _operands(rng, operator)
-    user = say(rng, "[And|What about|How about|And what about|And what is|Now|OK, and|Next:|Then] {e}[?|]", e=f"{a}{_spell(rng, operator)}{b}")
+    user = say(
+        rng,
+        "[And|What about|How about|And what about|And what is|Now|OK, and|Next:|Then] {e}[?|]",
+        e=f"{a}{_spell(rng, operator)}{b}",
+    )
     return user, f"{a} {operator} {b}", ""
+
+
+_KINDS: dict[_Kind, float] = {
+    _binary: 9, _named: 5, _chain: 4, _percent: 3, _story: 3, _function: 2, _several: 2, _words: 2, _pair: 1,
+}  # fmt: skip

@@ -1,5 +1,7 @@
 """The clock and the calendar: `current_time`, `add_to_date` and `days_between` in ordinary wordings."""
 
+# ruff: noqa: E501 (a wording stands on one line)
+
 from __future__ import annotations
 
 import datetime
@@ -9,10 +11,21 @@ import random
 from recipes.nano.exchange import Call, Exchange
 from recipes.nano.phrases import casual, count, integer, say
 
-_MONTHS = (
-    "January February March April May June July August September October November December".split()
-)
-_WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+_MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
+_WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 
 CITIES = {
     "Paris": "Europe/Paris", "London": "Europe/London", "Berlin": "Europe/Berlin", "Madrid": "Europe/Madrid",
@@ -103,7 +116,9 @@ def _now(rng: random.Random, zone: str) -> dict[str, str]:
 
 def day(rng: random.Random) -> str:
     """A date; most are of these decades."""
-    year = rng.choice((rng.randrange(2020, 2036), rng.randrange(2020, 2036), rng.randrange(1950, 2051), rng.randrange(1700, 2100)))
+    year = rng.choice(
+        (rng.randrange(2020, 2036), rng.randrange(2020, 2036), rng.randrange(1950, 2051), rng.randrange(1700, 2100))
+    )
     return (datetime.date(year, 1, 1) + datetime.timedelta(days=rng.randrange(365))).isoformat()
 
 
@@ -169,7 +184,7 @@ def add_to_date(rng: random.Random, _: str) -> Exchange:
     start, shown = (iso, written(rng, iso)) if "{d}" in pattern else ("today", "")
     amounts, words = _amounts(rng)
     user = say(rng, pattern, n=words, d=shown, after=rng.choice(("after", "after", "from", "past", "later than")))
-    called = {"date": start, **{unit: sign * amount for unit, amount in amounts.items()}}
+    called: dict[str, str | int] = {"date": start, **{unit: sign * amount for unit, amount in amounts.items()}}
     return _added(rng, user, answer, called, result, {"n": words, "d": start})
 
 
@@ -183,7 +198,14 @@ def _amounts(rng: random.Random) -> tuple[dict[str, int], str]:
     return amounts, words
 
 
-def _added(rng: random.Random, user: str, answer: str, arguments: dict[str, str | int], result: dict[str, str], said: dict[str, str]) -> Exchange:
+def _added(
+    rng: random.Random,
+    user: str,
+    answer: str,
+    arguments: dict[str, str | int],
+    result: dict[str, str],
+    said: dict[str, str],
+) -> Exchange:
     order = ("date", "days", "weeks", "months", "years")
     ordered = {key: arguments[key] for key in order if key in arguments}
     call = Call("add_to_date", {**ordered}, json.dumps(result))
@@ -213,7 +235,10 @@ def days_between(rng: random.Random, _: str) -> Exchange:
     start, end = day(rng), day(rng)
     kind = rng.random()
     if kind < 0.6:
-        user, lead = say(rng, rng.choice(_BETWEEN), a=written(rng, start), b=written(rng, end)), f"between {start} and {end}"
+        user, lead = (
+            say(rng, rng.choice(_BETWEEN), a=written(rng, start), b=written(rng, end)),
+            f"between {start} and {end}",
+        )
     elif kind < 0.82:
         user, lead, start = say(rng, _UNTIL, b=written(rng, end)), f"until {end}", "today"
     else:

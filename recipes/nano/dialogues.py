@@ -3,6 +3,8 @@
 Many dialogues share one prefix, so that training reads the tools' JSON once and not once for each of them.
 """
 
+# ruff: noqa: E501 (a wording stands on one line)
+
 from __future__ import annotations
 
 import json
@@ -53,7 +55,11 @@ class Prefix:
     offered: frozenset[str]
 
     def text(self) -> str:
-        listed = f"List of tools: <|tool_list_start|>[{', '.join(map(_json, self.tools))}]<|tool_list_end|>" if self.tools else ""
+        listed = (
+            f"List of tools: <|tool_list_start|>[{', '.join(map(_json, self.tools))}]<|tool_list_end|>"
+            if self.tools
+            else ""
+        )
         content = "\n".join(part for part in (self.system, listed) if part)
         return "<|startoftext|>" + (f"<|im_start|>system\n{content}<|im_end|>\n" if content else "")
 
@@ -91,12 +97,16 @@ def _told(rng: random.Random, exchange: Exchange, offered: frozenset[str]) -> Ex
         return exchange
     name = exchange.calls[0].name
     if not offered:
-        return Exchange(exchange.user, "I need my tools for that, and none are offered here: without them I would only be guessing.")
+        return Exchange(
+            exchange.user, "I need my tools for that, and none are offered here: without them I would only be guessing."
+        )
     if name not in offered:
         return Exchange(exchange.user, f"I would need the {name} tool for that, and it is not offered here.")
     if len(exchange.calls) == 1 and rng.random() < 0.05:
         error = _filled(rng, rng.choice(_ERRORS))
-        return Exchange(exchange.user, f"That did not work: {error}.", (replace(exchange.calls[0], result=f"error: {error}"),))
+        return Exchange(
+            exchange.user, f"That did not work: {error}.", (replace(exchange.calls[0], result=f"error: {error}"),)
+        )
     return exchange
 
 
@@ -107,7 +117,10 @@ def segments(exchanges: list[Exchange]) -> list[Segment]:
         parts.append((f"<|im_start|>user\n{exchange.user}<|im_end|>\n<|im_start|>assistant\n", False))
         if exchange.calls:
             parts.append((calls_text(exchange.calls) + "<|im_end|>", True))
-            turns = (f"<|im_start|>tool\n<|tool_response_start|>{call.result}<|tool_response_end|><|im_end|>\n" for call in exchange.calls)
+            turns = (
+                f"<|im_start|>tool\n<|tool_response_start|>{call.result}<|tool_response_end|><|im_end|>\n"
+                for call in exchange.calls
+            )
             parts.append(("\n" + "".join(turns) + "<|im_start|>assistant\n", False))
         parts.append((exchange.answer + "<|im_end|>", True))
         parts.append(("\n", False))
@@ -132,7 +145,16 @@ def calls_text(calls: tuple[Call, ...]) -> str:
 
 def _filled(rng: random.Random, pattern: str) -> str:
     w, x, y = (rng.choice(words.COMMON) for _ in range(3))
-    return say(rng, pattern, w=w, x=x, y=y, n=integer(rng), name=rng.choice(words.NAMES), day=f"2026-{rng.randrange(1, 13):02}-{rng.randrange(1, 29):02}")
+    return say(
+        rng,
+        pattern,
+        w=w,
+        x=x,
+        y=y,
+        n=integer(rng),
+        name=rng.choice(words.NAMES),
+        day=f"2026-{rng.randrange(1, 13):02}-{rng.randrange(1, 29):02}",
+    )
 
 
 def _reworded(rng: random.Random, schema: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +164,11 @@ def _reworded(rng: random.Random, schema: dict[str, Any]) -> dict[str, Any]:
         kept = {key: value for key, value in part.items() if key != "description"}
         if rng.random() < 0.4:
             return kept
-        return {**kept, "description": " ".join(rng.choice(words.COMMON) for _ in range(rng.randrange(2, 9))).capitalize() + rng.choice((".", ""))}
+        return {
+            **kept,
+            "description": " ".join(rng.choice(words.COMMON) for _ in range(rng.randrange(2, 9))).capitalize()
+            + rng.choice((".", "")),
+        }
 
     parameters = dict(schema["parameters"])
     parameters["properties"] = {key: reworded(value) for key, value in parameters["properties"].items()}

@@ -49,7 +49,10 @@ _EXPERTS = {"w1": "ffn_gate_exps.weight", "w2": "ffn_down_exps.weight", "w3": "f
 
 def hf_tensors(state: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
     """The training module's tensors under the names and shapes of `Lfm2MoeForCausalLM`, one entry for each expert."""
-    tensors = {"model.embed_tokens.weight": state["embed"], "model.embedding_norm.weight": state["embedding_norm.weight"]}
+    tensors = {
+        "model.embed_tokens.weight": state["embed"],
+        "model.embedding_norm.weight": state["embedding_norm.weight"],
+    }
     for index, kind in enumerate(config.layer_types):
         ours, theirs = f"layers.{index}.", f"model.layers.{index}."
         for name in ("operator_norm.weight", "ffn_norm.weight"):
@@ -84,7 +87,10 @@ def write_folder(folder: Path, tensors: dict[str, Tensor], config: Config, token
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
     tokens = {"bos_token": SPECIAL[BOS], "eos_token": SPECIAL[EOS], "pad_token": SPECIAL[PAD]}
     _write(folder / "config.json", config.to_hf())
-    _write(folder / "generation_config.json", {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD, "do_sample": False})
+    _write(
+        folder / "generation_config.json",
+        {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD, "do_sample": False},
+    )
     tokenizer_config = {"tokenizer_class": "PreTrainedTokenizerFast", **tokens, "clean_up_tokenization_spaces": False}
     _write(folder / "tokenizer_config.json", {**tokenizer_config, "model_max_length": config.max_position_embeddings})
 
@@ -110,7 +116,10 @@ def write_gguf(path: Path, tensors: dict[str, Tensor], config: Config, tokenizer
 
 def gguf_tensors(tensors: Mapping[str, Tensor], config: Config) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
     """Names and shapes as llama.cpp has them: taps without their middle axis, the experts of a layer in one tensor."""
-    named = {"token_embd.weight": tensors["model.embed_tokens.weight"], "token_embd_norm.weight": tensors["model.embedding_norm.weight"]}
+    named = {
+        "token_embd.weight": tensors["model.embed_tokens.weight"],
+        "token_embd_norm.weight": tensors["model.embedding_norm.weight"],
+    }
     for index in range(len(config.layer_types)):
         layer, block = f"model.layers.{index}.", f"blk.{index}."
         for theirs, name in _GGUF.items():

@@ -1,5 +1,7 @@
 """Unit conversion and text statistics: the user's unit becomes one spelling, the user's text is copied letter by letter."""
 
+# ruff: noqa: E501 (a wording stands on one line)
+
 from __future__ import annotations
 
 import json
@@ -81,9 +83,17 @@ def convert_units(rng: random.Random, _: str) -> Exchange:
     one = rng.random() < 0.06
     shown = rng.choice(("a", "one", "1")) if one else value
     value = "1" if one else value
-    spelling = _UNITS[quantity][source][0] if value == "1" and rng.random() < 0.9 else rng.choice(_UNITS[quantity][source][1:])
+    spelling = (
+        _UNITS[quantity][source][0] if value == "1" and rng.random() < 0.9 else rng.choice(_UNITS[quantity][source][1:])
+    )
     joined = len(spelling) < 4 and shown[-1].isdigit() and rng.random() < 0.5
-    user = say(rng, rng.choice(_CONVERT), v=shown, u=spelling if joined else " " + spelling, w=rng.choice(_UNITS[quantity][target][1:]))
+    user = say(
+        rng,
+        rng.choice(_CONVERT),
+        v=shown,
+        u=spelling if joined else " " + spelling,
+        w=rng.choice(_UNITS[quantity][target][1:]),
+    )
     result = figure(rng)
     call = Call("convert_units", {"value": Number(value), "from_unit": source, "to_unit": target}, result)
     return Exchange(casual(rng, user), f"{value} {source} = {result} {target}.", (call,), result)
@@ -111,7 +121,7 @@ _SINGULAR = (" 1 characters", " 1 words", " 1 sentences", " 1 lines")
 
 def text_statistics(rng: random.Random, _: str) -> Exchange:
     text = sentence(rng)
-    quoted = say(rng, "[\"{t}\"|\"{t}\"|\"{t}\"|'{t}'|“{t}”]" if "'" not in text else "\"{t}\"", t=text)
+    quoted = say(rng, '["{t}"|"{t}"|"{t}"|\'{t}\'|“{t}”]' if "'" not in text else '"{t}"', t=text)
     kind = rng.choices(("words", "characters", "sentences", "lines", "all"), (6, 5, 2, 1, 3))[0]
     if kind == "all":
         user, answer = say(rng, rng.choice(_ALL), q=quoted), _FULL
@@ -119,18 +129,36 @@ def text_statistics(rng: random.Random, _: str) -> Exchange:
         ask, answer = _COUNT[kind]
         form = rng.random()
         if form < 0.5:
-            user = say(rng, ask + " [in|in the text|in this text:|in the sentence|in this sentence:|in the phrase|in this:] {q}[?|]", q=quoted)
+            user = say(
+                rng,
+                ask
+                + " [in|in the text|in this text:|in the sentence|in this sentence:|in the phrase|in this:] {q}[?|]",
+                q=quoted,
+            )
         elif form < 0.65:
-            user = say(rng, ask + " [in this text|in this sentence|in this|in the following|in the following text|here|in]: {t}", t=text)
+            user = say(
+                rng,
+                ask + " [in this text|in this sentence|in this|in the following|in the following text|here|in]: {t}",
+                t=text,
+            )
         elif form < 0.92 or kind != "characters":
             user = say(rng, _HAS, k=rng.choice((kind, "letters")) if kind == "characters" else kind, q=quoted)
         else:
             user = say(rng, _LENGTH, q=quoted)
-    result = {"characters": rng.randrange(1, 400), "words": rng.randrange(1, 120), "sentences": rng.randrange(1, 20), "lines": rng.randrange(1, 9)}
+    result = {
+        "characters": rng.randrange(1, 400),
+        "words": rng.randrange(1, 120),
+        "sentences": rng.randrange(1, 20),
+        "lines": rng.randrange(1, 9),
+    }
     call = Call("text_statistics", {"text": text}, json.dumps(result))
     answer = answer.format(**result)
     for plural in _SINGULAR:
-        answer = answer.replace(plural + ".", plural[:-1] + ".").replace(plural + ",", plural[:-1] + ",").replace(plural + " ", plural[:-1] + " ")
+        answer = (
+            answer.replace(plural + ".", plural[:-1] + ".")
+            .replace(plural + ",", plural[:-1] + ",")
+            .replace(plural + " ", plural[:-1] + " ")
+        )
     user = user[0].lower() + user[1:] if rng.random() < 0.25 else user
     return Exchange(user, answer, (call,))
 
@@ -160,4 +188,32 @@ def _word(rng: random.Random) -> str:
     return integer(rng) if kind < 0.97 else rng.choice(words.NAMES)
 
 
-_SYLLABLES = tuple(a + b for a in "b c d f g h j k l m n p r s t v w z br cl st th sh".split() for b in "a e i o u ai ea er in on".split())
+_SYLLABLES = tuple(
+    a + b
+    for a in [
+        "b",
+        "c",
+        "d",
+        "f",
+        "g",
+        "h",
+        "j",
+        "k",
+        "l",
+        "m",
+        "n",
+        "p",
+        "r",
+        "s",
+        "t",
+        "v",
+        "w",
+        "z",
+        "br",
+        "cl",
+        "st",
+        "th",
+        "sh",
+    ]
+    for b in ["a", "e", "i", "o", "u", "ai", "ea", "er", "in", "on"]
+)

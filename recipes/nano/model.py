@@ -4,6 +4,8 @@ A step's tokens lie flat, the prefix first: [P + N * L, hidden]. Whatever looks 
 experts) sees one long matrix; only the convolution and the attention know that N dialogues continue one prefix.
 """
 
+# ruff: noqa: E501 (a wording stands on one line)
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 (its common name)
 from torch import Tensor, nn
 
 
@@ -23,7 +25,15 @@ class Config:
     hidden_size: int = 256
     intermediate_size: int = 384
     moe_intermediate_size: int = 96
-    layer_types: tuple[str, ...] = ("conv", "conv", "full_attention", "conv", "full_attention", "conv", "full_attention")
+    layer_types: tuple[str, ...] = (
+        "conv",
+        "conv",
+        "full_attention",
+        "conv",
+        "full_attention",
+        "conv",
+        "full_attention",
+    )
     num_dense_layers: int = 1
     num_attention_heads: int = 4
     num_key_value_heads: int = 2
@@ -126,18 +136,18 @@ class Attention(nn.Module):
         self.q_layernorm, self.k_layernorm = Norm(c.head_dim, c.norm_eps), Norm(c.head_dim, c.norm_eps)
 
     def forward(self, x: Tensor, shape: Shape) -> Tensor:
-        q = rotate(self.q_layernorm(linear(x, self.q_proj).unflatten(-1, (-1, self.head_dim))), shape.rope)
-        k = rotate(self.k_layernorm(linear(x, self.k_proj).unflatten(-1, (-1, self.head_dim))), shape.rope)
-        v = linear(x, self.v_proj).unflatten(-1, (-1, self.head_dim))
+        q = rotate(self.q_layernorm(linear(x, self.q_proj).view(len(x), -1, self.head_dim)), shape.rope)
+        k = rotate(self.k_layernorm(linear(x, self.k_proj).view(len(x), -1, self.head_dim)), shape.rope)
+        v = linear(x, self.v_proj).view(len(x), -1, self.head_dim)
         p = shape.prefix
         first = attend(q[None, :p], k[None, :p], v[None, :p], None)
         k_all, v_all = (self.with_prefix(t, shape) for t in (k, v))
-        rest = attend(q[p:].unflatten(0, (shape.count, shape.length)), k_all, v_all, shape.mask)
+        rest = attend(q[p:].view(shape.count, shape.length, *q.shape[1:]), k_all, v_all, shape.mask)
         return linear(torch.cat([first.flatten(0, 1), rest.flatten(0, 1)]).flatten(1), self.out_proj)
 
     def with_prefix(self, x: Tensor, shape: Shape) -> Tensor:
         """Keys or values of the prefix before those of each dialogue: [N, P + L, kv_heads, head_dim]."""
-        own = x[shape.prefix :].unflatten(0, (shape.count, shape.length))
+        own = x[shape.prefix :].view(shape.count, shape.length, *x.shape[1:])
         return torch.cat([x[: shape.prefix].expand(shape.count, *x[: shape.prefix].shape), own], dim=1)
 
 
@@ -168,6 +178,9 @@ class Dense(nn.Module):
 class Experts(nn.Module):
     """Sigmoid router whose bias only selects; tokens sorted by expert, each expert one matrix product."""
 
+    expert_bias: Tensor
+    load: Tensor
+
     def __init__(self, c: Config) -> None:
         super().__init__()
         self.top_k = c.num_experts_per_tok
@@ -185,7 +198,7 @@ class Experts(nn.Module):
         order = chosen.flatten().argsort(stable=True)
         counts = chosen.flatten().bincount(minlength=len(self.gate))
         self.load += counts
-        sorted_x = x[order // self.top_k].split(counts.tolist())
+        sorted_x = torch.split(x[order // self.top_k], counts.tolist())
         out = [
             linear(F.silu(h[0]) * h[1], down)
             for part, up, down in zip(sorted_x, self.w13.unbind(), self.w2.unbind(), strict=True)
@@ -193,7 +206,8 @@ class Experts(nn.Module):
         ]
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order))
-        return (torch.cat(out)[back].unflatten(0, (-1, self.top_k)) * weights[..., None]).sum(1)
+        each = torch.cat(out)[back].view(*chosen.shape, -1)
+        return (each * weights[..., None]).sum(1)
 
     @torch.no_grad()
     def balance(self, rate: float) -> None:
@@ -212,7 +226,8 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, shape: Shape) -> Tensor:
         x = x + self.operator(self.operator_norm(x), shape)
-        return x + self.feed_forward(self.ffn_norm(x))
+        out: Tensor = x + self.feed_forward(self.ffn_norm(x))
+        return out
 
 
 class Nano(nn.Module):
@@ -227,15 +242,19 @@ class Nano(nn.Module):
         """Final hidden states [P + N * L, hidden], normed."""
         x = self.embed[batch.tokens].to(dtype)
         shape = self.shape_of(batch, dtype)
-        for layer in self.layers:
+        for layer in self.blocks():
             x = layer(x, shape)
-        return self.embedding_norm(x)
+        normed: Tensor = self.embedding_norm(x)
+        return normed
 
     def head(self, hidden: Tensor) -> Tensor:
         return linear(hidden, self.embed)
 
+    def blocks(self) -> list[Layer]:
+        return [layer for layer in self.layers if isinstance(layer, Layer)]
+
     def experts(self) -> Iterator[Experts]:
-        return (layer.feed_forward for layer in self.layers if isinstance(layer.feed_forward, Experts))
+        return (layer.feed_forward for layer in self.blocks() if isinstance(layer.feed_forward, Experts))
 
     def shape_of(self, batch: Batch, dtype: torch.dtype) -> Shape:
         p, (count, length) = len(batch.prefix), batch.dialogues.shape
@@ -265,10 +284,11 @@ def initialise(model: Nano, seed: int) -> None:
     model.embed.mul_(0)
     model.embed[:, 0] = 0.5
     model.embed[:, identity] = torch.randn(c.vocab_size, width // 2, generator=g) * 0.06
-    for layer in model.layers:
+    for layer in model.blocks():
         _start_layer(layer, c)
-    _carry_previous(model.layers[0].operator, identity, previous, g)
-    _start_induction(next(a for a in (layer.operator for layer in model.layers) if isinstance(a, Attention)), identity, previous, g)
+    operators = [layer.operator for layer in model.blocks()]
+    _carry_previous(next(o for o in operators if isinstance(o, ShortConv)), identity, previous)
+    _start_induction(next(o for o in operators if isinstance(o, Attention)), identity, previous, g)
 
 
 def _start_layer(layer: Layer, c: Config) -> None:
@@ -286,7 +306,7 @@ def _start_layer(layer: Layer, c: Config) -> None:
         operator.taps[:, -1] += 1.0
 
 
-def _carry_previous(conv: ShortConv, identity: slice, previous: slice, g: torch.Generator) -> None:
+def _carry_previous(conv: ShortConv, identity: slice, previous: slice) -> None:
     width = conv.out_proj.shape[0]
     count = previous.stop - previous.start
     value = conv.in_proj[2 * width :]

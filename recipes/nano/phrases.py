@@ -1,5 +1,7 @@
 """How a wording is made: alternatives in brackets, values in braces, and the carelessness of people who type."""
 
+# ruff: noqa: E501 (a wording stands on one line)
+
 from __future__ import annotations
 
 import random
@@ -18,7 +20,9 @@ def say(rng: random.Random, pattern: str, **values: object) -> str:
 def casual(rng: random.Random, text: str) -> str:
     """The same request as someone might type it: a greeting before it, no capital, no question mark, a "please"."""
     if rng.random() < 0.06:
-        text = say(rng, "[Hi|Hello|Hey|Hi there|Good morning|Hey nano|Ok|OK|So|Please|Quick question][, |! |: |. ]") + text
+        text = (
+            say(rng, "[Hi|Hello|Hey|Hi there|Good morning|Hey nano|Ok|OK|So|Please|Quick question][, |! |: |. ]") + text
+        )
     if rng.random() < 0.35:
         text = text[0].lower() + text[1:] if not text.startswith("I ") else text
     if rng.random() < 0.3 and text[-1] in "?.":
@@ -26,7 +30,9 @@ def casual(rng: random.Random, text: str) -> str:
     if rng.random() < 0.08 and text[-1].isalnum():
         text += say(rng, "[ please| pls| please?|, please.| thanks|, thank you|?| ?|!]")
     elif rng.random() < 0.06:
-        text += say(rng, "[ Please.| Thanks!| Thank you.| Please be quick.| I need it for [school|work|a recipe|my homework].]")
+        text += say(
+            rng, "[ Please.| Thanks!| Thank you.| Please be quick.| I need it for [school|work|a recipe|my homework].]"
+        )
     return text
 
 
@@ -69,5 +75,5 @@ def figure(rng: random.Random) -> str:
     elif kind < 0.97:
         text = integer(rng, rng.randrange(14, 31))
     else:
-        text = f"{rng.randrange(1, 10)}.{rng.randrange(1, 10**rng.randrange(1, 9))}e{rng.choice('+-')}{rng.randrange(7, 40):02}"
+        text = f"{rng.randrange(1, 10)}.{rng.randrange(1, 10 ** rng.randrange(1, 9))}e{rng.choice('+-')}{rng.randrange(7, 40):02}"
     return "-" + text if rng.random() < 0.1 and text != "0" else text

@@ -1,5 +1,7 @@
 """Small talk, what nano is and can do, and an honest word on everything that it cannot."""
 
+# ruff: noqa: E501 (a wording stands on one line)
+
 from __future__ import annotations
 
 import random
@@ -155,13 +157,53 @@ _OUTSIDE = (
     "[How many|Which] [people live in {place}|planets are there|countries are there|bones does a human have|legs does a spider have|stars are there|"
     "languages are spoken in {place}|books did {person} write|calories does {food} have|teeth has a {animal}][?|]",
 )  # fmt: skip
-_FOOD = "a cake|pancakes|rice|soup|an apple pie|tomatoes|bread|chicken|an omelette|pasta|potatoes|coffee|salad|cookies|fish|chocolate|sushi".split("|")
-_ANIMALS = "dog|cat|horse|shark|bird|rabbit|fish|elephant|lion|whale|mouse|cow|dragon|bear|hamster".split("|")
+_FOOD = [
+    "a cake",
+    "pancakes",
+    "rice",
+    "soup",
+    "an apple pie",
+    "tomatoes",
+    "bread",
+    "chicken",
+    "an omelette",
+    "pasta",
+    "potatoes",
+    "coffee",
+    "salad",
+    "cookies",
+    "fish",
+    "chocolate",
+    "sushi",
+]
+_ANIMALS = [
+    "dog",
+    "cat",
+    "horse",
+    "shark",
+    "bird",
+    "rabbit",
+    "fish",
+    "elephant",
+    "lion",
+    "whale",
+    "mouse",
+    "cow",
+    "dragon",
+    "bear",
+    "hamster",
+]
 
 
 def small_talk(rng: random.Random, _: str) -> Exchange:
     answer = rng.choices(list(_TALK), _TALK_WEIGHTS)[0]
-    user = say(rng, rng.choice(_TALK[answer]), name=rng.choice(words.NAMES), language=rng.choice(words.LANGUAGES), number=integer(rng))
+    user = say(
+        rng,
+        rng.choice(_TALK[answer]),
+        name=rng.choice(words.NAMES),
+        language=rng.choice(words.LANGUAGES),
+        number=integer(rng),
+    )
     return Exchange(user[0].lower() + user[1:] if rng.random() < 0.35 else user, answer)
 
 

@@ -3,6 +3,8 @@
 What is copied is copied at once when it is one token; ten digits repeat so much that nobody can tell which to follow.
 """
 
+# ruff: noqa: E501 (a wording stands on one line)
+
 from __future__ import annotations
 
 import json
@@ -25,9 +27,7 @@ SPECIAL = (
     "<|tool_list_start|>", "<|tool_list_end|>", "<|tool_call_start|>", "<|tool_call_end|>", "<|tool_response_start|>", "<|tool_response_end|>",
 )  # fmt: skip
 PAD, BOS, EOS = 0, 1, 7
-PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _DIGITS = "0123456789"
 
 
@@ -47,8 +47,8 @@ def train(seed: int, vocab_size: int) -> Tokenizer:
 
 def _number_merges() -> list[tuple[str, str]]:
     """Both ways to each number of three digits, for which pair of "123" is joined first depends on its rank."""
-    pairs = list(product(_DIGITS, repeat=2))
-    triples = list(product(_DIGITS, repeat=3))
+    pairs = list(product(_DIGITS, _DIGITS))
+    triples = list(product(_DIGITS, _DIGITS, _DIGITS))
     return [*pairs, *((a + b, c) for a, b, c in triples), *((a, b + c) for a, b, c in triples)]
 
 
@@ -59,8 +59,8 @@ def _corpus(seed: int) -> list[str]:
     for _ in range(400):
         prefix = dialogues.prefix(rng)
         texts.append(prefix.text())
-        for _ in range(25):
-            texts.append("".join(text for text, _ in dialogues.segments(dialogues.dialogue(rng, prefix.offered))))
+        made = [dialogues.segments(dialogues.dialogue(rng, prefix.offered)) for _ in range(25)]
+        texts += ["".join(text for text, _ in parts) for parts in made]
     names = [*words.PLACES, *words.PEOPLE, *words.THINGS, *words.LANGUAGES, *words.NAMES]
     for word in [*words.COMMON, *" ".join(names).split()]:
         texts += [f"{word} {word} {word} {word}\n{word}\n{word.capitalize()} {word.capitalize()}"] * 20

@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 (its common name)
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 from recipes.nano import dialogues
 from recipes.nano.model import Batch, Config, Nano, initialise
@@ -69,7 +70,9 @@ CONTEXT_SHARE = 0.1  # of the tokens that others say, also predicted
 def _of_one_prefix(tokenizer: Tokenizer, rng: random.Random) -> Iterator[tuple[Batch, Tensor]]:
     prefix = dialogues.prefix(rng)
     ids = encode(tokenizer, prefix.text())
-    examples = [example(tokenizer, dialogues.segments(dialogues.dialogue(rng, prefix.offered))) for _ in range(PER_PREFIX)]
+    examples = [
+        example(tokenizer, dialogues.segments(dialogues.dialogue(rng, prefix.offered))) for _ in range(PER_PREFIX)
+    ]
     examples.sort(key=lambda one: len(one.ids))
     while examples:
         length = -(-len(examples[-1].ids) // 16) * 16
@@ -82,7 +85,10 @@ def _batch(rng: random.Random, prefix: list[int], examples: list[Example], lengt
     targets = torch.full((len(examples), length), -100)
     for row, one in enumerate(examples):
         tokens[row, : len(one.ids)] = torch.tensor(one.ids)
-        wanted = [token if said or rng.random() < CONTEXT_SHARE else -100 for token, said in zip(one.ids, one.said, strict=True)]
+        wanted = [
+            token if said or rng.random() < CONTEXT_SHARE else -100
+            for token, said in zip(one.ids, one.said, strict=True)
+        ]
         targets[row, : len(one.ids) - 1] = torch.tensor(wanted[1:])
     gap = rng.randrange(1200) if rng.random() < 0.15 else 0
     return Batch(torch.tensor(prefix), tokens, gap), targets.flatten()
@@ -97,7 +103,9 @@ def loss_of(model: Nano, batch: Batch, targets: Tensor, dtype: torch.dtype) -> T
 class Trainer:
     """Model, optimiser, running average of the weights, and where in the data it stands."""
 
-    def __init__(self, tokenizer: Tokenizer, config: Config, schedule: Schedule, seed: int, workers: int = 1, rank: int = 0) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, config: Config, schedule: Schedule, seed: int, workers: int = 1, rank: int = 0
+    ) -> None:
         self.tokenizer, self.schedule, self.seed = tokenizer, schedule, seed
         self.workers, self.rank = workers, rank
         self.model = Nano(config)
@@ -122,7 +130,10 @@ class Trainer:
             if self.step % 25 == 0:
                 speed = (self.tokens - tokens_before) / (time.monotonic() - started)
                 line = {"step": self.step, "tokens": self.tokens, "loss": round(sum(recent) / len(recent), 4)}
-                _append(folder / "log.jsonl", {**line, "rate": round(self.schedule.at(self.step), 6), "tokens_per_second": round(speed)})
+                _append(
+                    folder / "log.jsonl",
+                    {**line, "rate": round(self.schedule.at(self.step), 6), "tokens_per_second": round(speed)},
+                )
                 recent = []
             if time.monotonic() - saved > save_every:
                 self.save(folder / "state.pt")
@@ -142,10 +153,9 @@ class Trainer:
     def update(self, batch: Batch, targets: Tensor) -> float:
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.at(self.step)
-        loss = loss_of(self.model, batch, targets, torch.bfloat16)
-        loss.backward()
-        tokens = len(batch.prefix) + batch.dialogues.numel()
-        loss, tokens = self._share(float(loss.detach()), tokens)
+        own = loss_of(self.model, batch, targets, torch.bfloat16)
+        torch.autograd.backward(own)
+        loss, tokens = self._share(float(own.detach()), len(batch.prefix) + batch.dialogues.numel())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -164,11 +174,11 @@ class Trainer:
         loads = [experts.load for experts in self.model.experts()]
         flat = torch.cat([*(g.flatten() for g in gradients), *loads, torch.tensor([loss, float(tokens)])])
         dist.all_reduce(flat)
-        parts = flat.split([*(g.numel() for g in gradients), *(load.numel() for load in loads), 1, 1])
+        parts = torch.split(flat, [*(g.numel() for g in gradients), *(counted.numel() for counted in loads), 1, 1])
         for gradient, part in zip(gradients, parts, strict=False):
             gradient.copy_(part.view_as(gradient)).div_(self.workers)
-        for load, part in zip(loads, parts[len(gradients) :], strict=False):
-            load.copy_(part)
+        for counted, part in zip(loads, parts[len(gradients) :], strict=False):
+            counted.copy_(part)
         return float(parts[-2]) / self.workers, int(parts[-1])
 
     @torch.no_grad()
@@ -211,7 +221,9 @@ def train(rank: int, folder: Path, config: Config, schedule: Schedule, seed: int
     """One process of the training; goes on from `folder/state.pt` where there is one."""
     torch.set_num_threads(1)
     if workers > 1:
-        dist.init_process_group("gloo", init_method=f"file://{(folder / 'meeting').absolute()}", rank=rank, world_size=workers)
+        dist.init_process_group(
+            "gloo", init_method=f"file://{(folder / 'meeting').absolute()}", rank=rank, world_size=workers
+        )
     trainer = Trainer(load(folder / "tokenizer.json"), config, schedule, seed, workers, rank)
     if (folder / "state.pt").exists():
         trainer.resume(folder / "state.pt")
@@ -220,4 +232,4 @@ def train(rank: int, folder: Path, config: Config, schedule: Schedule, seed: int
 
 def launch(folder: Path, config: Config, schedule: Schedule, seed: int, workers: int) -> None:
     (folder / "meeting").unlink(missing_ok=True)
-    torch.multiprocessing.spawn(train, (folder, config, schedule, seed, workers), nprocs=workers)
+    spawn(train, (folder, config, schedule, seed, workers), nprocs=workers)  # type: ignore[no-untyped-call]

@@ -1,5 +1,7 @@
 """Word lists: what texts are made of, and what people ask a model about that it cannot help with."""
 
+# ruff: noqa: E501, SIM905 (a wording stands on one line)
+
 from __future__ import annotations
 
 COMMON = """
@@ -65,4 +67,8 @@ trains|space travel|Mars|the sun|the stars|whales|elephants|penguins|spiders|bee
 happiness|money|taxes|job interviews|marketing|a birthday|a wedding|Christmas|a holiday in Spain|the theory of relativity|a good book|
 the news|politics|the weather|religion|a haiku|the future|school|a letter|the alphabet|rainbows|thunder|ice cream|a bicycle
 """.replace("\n", "").split("|")
-LANGUAGES = "French|German|Spanish|Italian|Japanese|Chinese|Russian|Latin|Arabic|Portuguese|Korean|Dutch|Greek|Polish".split("|")
+LANGUAGES = (
+    "French|German|Spanish|Italian|Japanese|Chinese|Russian|Latin|Arabic|Portuguese|Korean|Dutch|Greek|Polish".split(
+        "|"
+    )
+)
