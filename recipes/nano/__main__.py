@@ -10,18 +10,23 @@ from recipes.nano import dialogues, tokenizer, train
 from recipes.nano.model import Config
 
 WORK = Path(__file__).parent / "work"
+SHIPPED = Path(__file__).parents[2] / "src" / "headrace" / "nano" / "nano.gguf"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m recipes.nano", description=__doc__)
-    parser.add_argument("command", choices=["data", "train", "evaluate", "export", "all"])
+    parser.add_argument("command", choices=["data", "train", "export", "evaluate", "all"])
     parser.add_argument("--work", type=Path, default=WORK, help="where everything is kept (default: recipes/nano/work)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument(
+        "--gguf", type=Path, default=SHIPPED, help="the file to write and to evaluate (default: the one that ships)"
+    )
+    parser.add_argument("--each", type=int, default=50, help="generated cases of each kind to evaluate")
     parser.add_argument("--workers", type=int, default=2, help="training processes, of one thread each")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    commands = {"data": show_data, "train": run_training}
+    commands = {"data": show_data, "train": run_training, "export": run_export, "evaluate": run_evaluation}
     for command in commands if options.command == "all" else [options.command]:
         commands[command](options)
 
@@ -39,6 +44,22 @@ def run_training(options: argparse.Namespace) -> None:
     if not path.exists():
         tokenizer.train(options.seed, Config().vocab_size).save(str(path))
     train.launch(options.work, Config(), train.Schedule(options.steps), options.seed, options.workers)
+
+
+def run_export(options: argparse.Namespace) -> None:
+    from recipes.nano import export
+
+    export.export(options.work, Config(), options.gguf)
+    print(f"{options.gguf}: {options.gguf.stat().st_size / 1e6:.2f} MB")
+
+
+def run_evaluation(options: argparse.Namespace) -> None:
+    from recipes.nano import evaluate
+
+    with (options.work / "failures.txt").open("w", encoding="utf-8") as failures:
+        for row in evaluate.evaluate(options.gguf, options.each):
+            print(row, flush=True)
+            failures.writelines(f"{row.name}: {failure}\n" for failure in row.failures)
 
 
 if __name__ == "__main__":

@@ -219,10 +219,9 @@ def spelled(value: int) -> str:
 
 def arithmetic(rng: random.Random, number: str) -> Exchange:
     """Any request for the calculator; `number` is the result before, for "and times three?"."""
-    if number and "e" not in number and rng.random() < 0.65:
-        kind = rng.choices((_follow_up, _next), (5, 4))[0]
-    else:
-        kind = rng.choices(list(_KINDS), list(_KINDS.values()))[0]
+    follows = number and "e" not in number and rng.random() < 0.65
+    kinds = _FOLLOWING if follows else _KINDS
+    kind = rng.choices(list(kinds), list(kinds.values()))[0]
     user, expression, lead = kind(rng, number)
     return _exchange(rng, user, expression, lead)
 
@@ -444,3 +443,4 @@ def _next(rng: random.Random, _: str) -> _Asked:
 _KINDS: dict[_Kind, float] = {
     _binary: 9, _named: 5, _chain: 4, _percent: 3, _story: 3, _function: 2, _several: 2, _words: 2, _pair: 1,
 }  # fmt: skip
+_FOLLOWING: dict[_Kind, float] = {_follow_up: 5, _next: 4}

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,13 @@ class Row:
         return f"{self.name:28} {self.right:4} of {self.total:4}  {100 * self.right / self.total:5.1f} %"
 
 
-def evaluate(path: Path, each: int = 40, seed: int = 1000) -> list[Row]:
+def evaluate(path: Path, each: int = 50, seed: int = 1000) -> Iterator[Row]:
+    """A row for each thing that nano must do."""
     with headrace.load(str(path)) as model:
-        rows = [products(model, operator, seed) for operator in "*+-/"]
-        rows += [replaced(model), handwritten(model)]
-        rows += [without_tools(model)]
+        yield from (products(model, operator, seed) for operator in "*+-/")
+        yield from (replaced(model), handwritten(model), without_tools(model))
         for kind in GENERATED:
-            rows += generated(model, kind, each, seed)
-        return rows
+            yield from generated(model, kind, each, seed)
 
 
 def products(model: headrace.Model, operator: str, seed: int, count: int = 20) -> Row:

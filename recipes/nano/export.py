@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recipes.nano.dialogues import TEMPLATE
 from recipes.nano.model import Config
-from recipes.nano.tokenizer import BOS, EOS, PAD, SPECIAL
+from recipes.nano.tokenizer import BOS, EOS, PAD, SPECIAL, load
 
 _OPERATOR = {
     "conv": {"in_proj": "conv.in_proj.weight", "taps": "conv.conv.weight", "out_proj": "conv.out_proj.weight"},
@@ -173,3 +173,11 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
     writer.add_chat_template(TEMPLATE)
+
+
+def export(work: Path, config: Config, target: Path) -> None:
+    """The averaged weights of `work/state.pt`: the Hugging Face folder beside it, and the GGUF at `target`."""
+    tokenizer = load(work / "tokenizer.json")
+    tensors = hf_tensors(torch.load(work / "state.pt")["average"], config)
+    write_folder(work / "export", tensors, config, tokenizer)
+    write_gguf(target, tensors, config, tokenizer)
