@@ -6,7 +6,7 @@ namespace headrace {
 
 std::vector<const Kernels*> usable_kernels() {
     std::vector<const Kernels*> usable;
-#ifdef HEADRACE_X86_KERNELS
+#ifdef HEADRACE_X86
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni")) {
         usable.push_back(&kAvx512VnniKernels);

@@ -7,7 +7,6 @@ namespace headrace {
 namespace {
 
 constexpr int64_t kRowUnit = 16;        // rows of a matrix, and channels, are dealt out in whole vectors
-constexpr int64_t kQueryTile = 16;      // tokens of one attention work item
 constexpr int64_t kExpertTokens = 512;  // tokens whose experts run together: bounds the memory of their pairs
 
 // One operation on one thread.
@@ -43,8 +42,8 @@ void run(const Embed& embed, const Job& job, float* out) {
     const Matrix& table = embed.table;
     const Range mine = job.mine(job.rows());
     for (int64_t t = mine.begin; t < mine.end; ++t) {
-        job.pass.kernels.dequantise[static_cast<size_t>(table.type)](
-            table.data + job.pass.batch.tokens[t] * table.row_bytes, table.columns, out + t * table.columns);
+        kDequantise[static_cast<size_t>(table.type)](table.data + job.pass.batch.tokens[t] * table.row_bytes,
+                                                     table.columns, out + t * table.columns);
     }
 }
 

@@ -28,6 +28,7 @@ inline constexpr int kKvTypes = 2;
 inline constexpr int64_t kGroup = 32;      // activations that share a scale
 inline constexpr int64_t kHalfGroup = 16;  // activations that share a sum: Q6_K has a scale for as many weights
 inline constexpr int64_t kTile = 16;       // positions of the cache that lie together (see Attend)
+inline constexpr int64_t kQueryTile = 16;  // tokens of one attend call, at most
 inline constexpr int64_t kChunk = 64;      // positions that share one step of the online softmax
 
 // The input of a linear kernel, M rows of K numbers. Matrices of F32, F16 and BF16 read `x`, quantised ones the rest.
@@ -71,6 +72,7 @@ struct Linear {
 //                 w[j] = exp(s[j] - n); l = l c + sum w; o = o c, then o += w[j] value j, position after position; m =
 //                 n
 //             out = o / l
+// LIMITS      tokens <= kQueryTile
 struct Attend {
     const float* q;
     float* out;
@@ -86,9 +88,6 @@ struct Kernels {
 
     // One for each Type.
     void (*linear[kTypes])(const Linear&);
-
-    // out[i] = weight i of a row, i < n, a multiple of the type's block. One for each Type.
-    void (*dequantise[kTypes])(const uint8_t* row, int64_t n, float* out);
 
     // Groups of 32: d = max |x| / 127, q = x (127 / max |x|) rounded half to even. A group whose largest magnitude is
     // so small that 127 / max |x| overflows counts as zero; one that holds a NaN gets the scale NaN. x [n], q [n],
@@ -107,6 +106,11 @@ struct Kernels {
     // fp16 from fp32, rounded half to even.
     void (*to_half)(const float* x, int64_t n, uint16_t* out);
 };
+
+// out[i] = weight i of a row, i < n, a multiple of the type's block; one for each Type. Embedding rows are few: the
+// plain code in scalar.cpp serves every instruction set.
+using Dequantise = void(const uint8_t* row, int64_t n, float* out);
+extern Dequantise* const kDequantise[kTypes];
 
 // Each is defined by the file of its name, which CMake compiles where the processor family has it.
 extern const Kernels kScalarKernels;

@@ -163,12 +163,11 @@ void quantise(const float* x, int64_t n, int8_t* q, float* scale, int32_t* neg_s
             nan |= isnan(x[k]);
             largest = fmaxf(largest, fabsf(x[k]));
         }
-        const float inverse = 127 / largest;
-        const bool zero = nan || !(inverse <= FLT_MAX) || isinf(largest);
-        scale[g] = nan ? NAN : isinf(largest) ? largest : zero ? 0 : largest / 127;
+        const bool usable = !nan && largest > 127 / FLT_MAX && largest <= FLT_MAX;
+        scale[g] = nan ? NAN : isinf(largest) ? largest : usable ? largest / 127 : 0;
         int32_t sum[2] = {0, 0};
         for (int k = 0; k < kGroup; ++k) {
-            q[k] = zero ? 0 : static_cast<int8_t>(lrintf(x[k] * inverse));
+            q[k] = usable ? static_cast<int8_t>(lrintf(x[k] * (127 / largest))) : 0;
             sum[k / kHalfGroup] += q[k];
         }
         neg_sum[2 * g] = -sum[0];
@@ -233,12 +232,15 @@ void to_half(const float* x, int64_t n, uint16_t* out) {
 
 }  // namespace
 
+Dequantise* const kDequantise[kTypes] = {
+    dequantise_float<f32_weight>,  dequantise_float<f16_weight>,  dequantise_float<bf16_weight>,
+    dequantise_groups<q8_0_group>, dequantise_groups<q4_0_group>, dequantise_groups<q6_k_group>,
+};
+
 const Kernels kScalarKernels = {
     .name = "scalar",
     .linear = {linear_float<f32_weight>, linear_float<f16_weight>, linear_float<bf16_weight>,
                linear_quantised<q8_0_group>, linear_quantised<q4_0_group>, linear_quantised<q6_k_group>},
-    .dequantise = {dequantise_float<f32_weight>, dequantise_float<f16_weight>, dequantise_float<bf16_weight>,
-                   dequantise_groups<q8_0_group>, dequantise_groups<q4_0_group>, dequantise_groups<q6_k_group>},
     .quantise = quantise,
     .norm = norm,
     .swiglu = swiglu,
