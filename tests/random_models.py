@@ -10,8 +10,9 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import Lfm2Config, Lfm2ForCausalLM, Lfm2MoeConfig, Lfm2MoeForCausalLM
+from headrace.text.tokenizer import LFM2_SPLIT
 
 VOCABULARY = 97
 SMALL: dict[str, Any] = {
@@ -82,7 +83,9 @@ def save_tokenizer(folder: Path, vocab_size: int = VOCABULARY) -> Path:
     """A byte-level tokenizer of `tokens`, as tokenizer.json."""
     vocabulary = {token: i for i, token in enumerate(tokens(vocab_size))}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[("a", "b")]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    split = pre_tokenizers.Split(Regex(LFM2_SPLIT), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -21,12 +21,12 @@ TIERS = (
     ("engine", "tools"),
     ("defaults",),
     ("checkpoint",),
-    ("summary",),
+    ("summary", "convert"),
     ("model",),
     ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(TIERS) for room in rooms}
-HEAVY = {"torch", "transformers", "ray", "matplotlib", "gguf", "tensorboard"}
+HEAVY = {"torch", "transformers", "ray", "matplotlib", "tensorboard"}
 
 
 def imports(path: Path) -> Iterator[str]:

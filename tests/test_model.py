@@ -177,7 +177,7 @@ def test_without_template_or_generation_config_a_folder_still_chats(folder: Path
         (lambda f: edit(f, layer_types=["conv"]), "layer_types should name the kinds of 4 layers"),
         (lambda f: edit(f, vocab_size="many"), "vocab_size is 'many' but should be a whole number"),
         (lambda f: edit(f, num_hidden_layers=5, layer_types=None), "layer_types is missing"),
-        (lambda f: edit(f, num_experts=9), "expected 9"),
+        (lambda f: edit(f, num_experts=9, num_experts_per_tok=9), "top_k"),
         (lambda f: edit(f, hidden_size=64), "has inputs of width 80: expected 100"),
     ],
 )

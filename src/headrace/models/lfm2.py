@@ -152,6 +152,29 @@ def head(p: Plan, x: int, config: Config) -> Plan:
     return p
 
 
+def gguf_metadata(config: Config, tensors: Weights, architecture: str = GGUF_ARCHITECTURE) -> dict[str, Any]:
+    """What `config_from_gguf` reads, as llama.cpp writes it. Raises Unsupported for what GGUF cannot say."""
+    if config.conv_bias:
+        raise Unsupported(
+            "convolutions with a bias (conv_bias) cannot be written to GGUF: the format has no place for it"
+        )
+    heads = [config.num_key_value_heads if kind == ATTENTION else 0 for kind in config.layer_types]
+    dense = [weights[0].shape[0] for name, weights in tensors.items() if name.endswith("feed_forward.w1")]
+    values = {
+        "block_count": config.layers,
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "feed_forward_length": dense[0] if dense else 0,
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": heads,
+        "attention.layer_norm_rms_epsilon": config.norm_eps,
+        "rope.freq_base": config.rope_theta,
+        "vocab_size": config.vocab_size,
+        "shortconv.l_cache": config.conv_taps,
+    }
+    return {f"{architecture}.{key}": value for key, value in values.items()}
+
+
 def weights_from_hf(names: list[str], tensors: Mapping[str, Tensor], source: str) -> Weights:
     """Finds each weight of a plan among the tensors of a safetensors folder."""
     return {name: (hf_tensor(name, tensors, source),) for name in names}
@@ -174,7 +197,12 @@ def gguf_tensor(name: str, tensors: Mapping[str, Tensor], source: str) -> Tensor
     for candidate in gguf_names(name):
         if tensor := tensors.get(candidate):
             return tensor
-    raise FileInvalid(source, f"the tensor {next(gguf_names(name))} is missing")
+    raise FileInvalid(source, f"the tensor {gguf_name(name)} is missing")
+
+
+def gguf_name(name: str) -> str:
+    """The name under which a weight of the plan is written to a GGUF file."""
+    return next(gguf_names(name))
 
 
 def gguf_names(name: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from headrace.errors import FileInvalid, Unsupported
 from headrace.models import lfm2
@@ -66,6 +67,26 @@ def config_from_gguf(fields: Fields, tensors: Mapping[str, Tensor]) -> Config:
     )
 
 
+def gguf_metadata(config: Config, tensors: Weights) -> dict[str, Any]:
+    """What `config_from_gguf` reads, as llama.cpp writes it. Raises Unsupported for what GGUF cannot say."""
+    if not config.norm_topk_prob:
+        raise Unsupported("weights of experts that are not normalised (norm_topk_prob) cannot be written to GGUF")
+    if not config.backbone.tied:
+        raise Unsupported("a mixture of experts with a head of its own (untied) cannot be written to GGUF")
+    key = GGUF_ARCHITECTURE + "."
+    width = next(weights[0].shape[0] for name, weights in tensors.items() if name.endswith("experts.w1"))
+    found = lfm2.gguf_metadata(config.backbone, tensors, GGUF_ARCHITECTURE) | {
+        key + "expert_count": config.num_experts,
+        key + "expert_used_count": config.num_experts_per_tok,
+        key + "expert_feed_forward_length": width,
+        key + "leading_dense_block_count": config.num_dense_layers,
+        key + "expert_gating_func": SIGMOID,
+    }
+    if config.routed_scaling_factor != 1:
+        found[key + "expert_weights_scale"] = config.routed_scaling_factor
+    return found
+
+
 def plan(config: Config) -> Plan:
     p, backbone = Plan(), config.backbone
     x = p.add("embed", weights=["embed_tokens"])
@@ -100,16 +121,20 @@ def weights_from_hf(names: list[str], tensors: Mapping[str, Tensor], source: str
 def weights_from_gguf(names: list[str], tensors: Mapping[str, Tensor], source: str) -> Weights:
     found: dict[str, tuple[Tensor, ...]] = {}
     for name in names:
-        _, _, part = name.partition("feed_forward.")
-        if part not in GGUF_EXPERT_NAMES:
+        if name.partition("feed_forward.")[2] not in GGUF_EXPERT_NAMES:
             found[name] = (lfm2.gguf_tensor(name, tensors, source),)
             continue
-        layer = name.split(".")[1]
-        tensor = tensors.get(f"blk.{layer}.{GGUF_EXPERT_NAMES[part]}")
+        tensor = tensors.get(gguf_name(name))
         if tensor is None:
-            raise FileInvalid(source, f"the tensor blk.{layer}.{GGUF_EXPERT_NAMES[part]} is missing")
-        found[name] = _stack(tensor, source) if part.startswith("experts.") else (tensor,)
+            raise FileInvalid(source, f"the tensor {gguf_name(name)} is missing")
+        found[name] = _stack(tensor, source) if ".experts." in name else (tensor,)
     return found
+
+
+def gguf_name(name: str) -> str:
+    """The name under which a weight of the plan is written to a GGUF file; experts of a layer are one tensor there."""
+    _, _, part = name.partition("feed_forward.")
+    return f"blk.{name.split('.')[1]}.{GGUF_EXPERT_NAMES[part]}" if part in GGUF_EXPERT_NAMES else lfm2.gguf_name(name)
 
 
 GGUF_EXPERT_NAMES = {

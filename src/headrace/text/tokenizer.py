@@ -24,6 +24,7 @@ LFM2_SPLIT: Final = (
 )
 
 # Token types of GGUF (`gguf.TokenType`). Type 3 is a special added token, 4 an added token that is not special.
+_NORMAL: Final = 1
 _CONTROL: Final = 3
 _USER_DEFINED: Final = 4
 _UNUSED: Final = 5
@@ -122,6 +123,28 @@ class Tokenizer:
         named = _gguf_special_tokens(metadata, tokens, source)
         return cls(backend, _with_family(named, backend), used[-1][1] + 1)
 
+    def gguf_metadata(self, embeddings: int) -> dict[str, Any]:
+        """The `tokenizer.ggml.*` keys from which `from_gguf` rebuilds it; rows of the embedding without a token are
+        padding. Raises Unsupported for a split of the text that GGUF has no name for.
+        """
+        state = json.loads(self._backend.to_str())
+        if not _splits_as_lfm2(state["pre_tokenizer"] or {}):
+            raise Unsupported("the tokenizer splits text in a way that GGUF has no name for: expected LFM2's")
+        added = self._backend.get_added_tokens_decoder()
+        contents = {token: content for content, token in self._backend.get_vocab().items()}
+        ids = {"bos": self.bos_id, "eos": self.eos_id, "padding": self.pad_id}
+        return {
+            "tokenizer.ggml.model": "gpt2",
+            "tokenizer.ggml.pre": "lfm2",
+            "tokenizer.ggml.tokens": [contents.get(i, f"[PAD{i}]") for i in range(embeddings)],
+            "tokenizer.ggml.token_type": [_kind(i, contents, added) for i in range(embeddings)],
+            "tokenizer.ggml.merges": [" ".join(pair) for pair in state["model"]["merges"]],
+            **{f"tokenizer.ggml.{name}_token_id": token for name, token in ids.items() if token is not None},
+            "tokenizer.ggml.add_bos_token": True,
+            "tokenizer.ggml.add_eos_token": False,
+            "tokenizer.ggml.add_sep_token": False,
+        }
+
     def encode(self, text: str, add_bos: bool = False) -> list[int]:
         """Token ids of `text`, sentinels in it as special tokens: transformers' `add_special_tokens=False`.
 
@@ -173,6 +196,18 @@ class Tokenizer:
 
     def _unknown(self, token: int) -> RequestInvalid:
         return RequestInvalid(f"token id {token} is not in the vocabulary: expected 0 to {self.vocab_size - 1}")
+
+
+def _splits_as_lfm2(pre_tokenizer: Mapping[str, Any]) -> bool:
+    parts = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
+    return any(part.get("pattern") == {"Regex": LFM2_SPLIT} for part in parts)
+
+
+def _kind(token: int, contents: Mapping[int, str], added: Mapping[int, AddedToken]) -> int:
+    """The token's type in GGUF."""
+    if token in added:
+        return _CONTROL if added[token].special else _USER_DEFINED
+    return _NORMAL if token in contents else _UNUSED
 
 
 def _encode(backend: Backend, text: str) -> list[int]:

@@ -1,0 +1,30 @@
+"""`headrace convert`: a model folder to a GGUF file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from headrace.errors import RequestInvalid
+
+
+@click.command("convert")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("destination", type=click.Path(path_type=Path))
+@click.option("--outtype", type=click.Choice(["f32", "f16", "bf16", "q8_0", "q4_0"]), default="q4_0", show_default=True)
+@click.option("--force", is_flag=True, help="Write over DESTINATION if it exists.")
+def command(source: Path, destination: Path, outtype: str, force: bool) -> None:
+    """Write the Hugging Face folder SOURCE as the GGUF file DESTINATION, quantised as OUTTYPE."""
+    if destination.exists() and not force:
+        raise RequestInvalid(f"{destination} exists: --force writes over it")
+    from headrace.convert import convert  # NumPy and the tokenizer: not needed for `--help`
+
+    warnings = convert(source, destination, outtype, _show_progress)
+    click.echo("", err=True)
+    for warning in warnings:
+        click.echo(f"Warning: {warning}", err=True)
+
+
+def _show_progress(done: int, total: int) -> None:
+    click.echo(f"\r{done / total:4.0%} of {total / 2**20:,.0f} MiB", nl=False, err=True)
