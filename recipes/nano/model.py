@@ -9,7 +9,7 @@ experts) sees one long matrix; only the convolution and the attention know that 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -79,7 +79,8 @@ class Shape:
     count: int
     length: int
     rope: tuple[Tensor, Tensor]
-    mask: Tensor = field(repr=False)
+    prefix_mask: Tensor
+    mask: Tensor
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -140,7 +141,7 @@ class Attention(nn.Module):
         k = rotate(self.k_layernorm(linear(x, self.k_proj).view(len(x), -1, self.head_dim)), shape.rope)
         v = linear(x, self.v_proj).view(len(x), -1, self.head_dim)
         p = shape.prefix
-        first = attend(q[None, :p], k[None, :p], v[None, :p], None)
+        first = attend(q[None, :p], k[None, :p], v[None, :p], shape.prefix_mask)
         k_all, v_all = (self.with_prefix(t, shape) for t in (k, v))
         rest = attend(q[p:].view(shape.count, shape.length, *q.shape[1:]), k_all, v_all, shape.mask)
         return linear(torch.cat([first.flatten(0, 1), rest.flatten(0, 1)]).flatten(1), self.out_proj)
@@ -151,11 +152,13 @@ class Attention(nn.Module):
         return torch.cat([x[: shape.prefix].expand(shape.count, *x[: shape.prefix].shape), own], dim=1)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """[N, T, heads, head_dim] over keys of fewer heads; causal where there is no mask."""
-    groups = q.shape[2] // k.shape[2]
-    q, k, v = (t.transpose(1, 2) for t in (q, k.repeat_interleave(groups, 2), v.repeat_interleave(groups, 2)))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None).transpose(1, 2)
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """[N, T, heads, head_dim] over keys of fewer heads; the heads that share a key-value head lie along T."""
+    count, length, heads, head_dim = q.shape
+    groups = heads // k.shape[2]
+    q = q.view(count, length, -1, groups, head_dim).permute(0, 2, 3, 1, 4).reshape(count, -1, groups * length, head_dim)
+    out = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask.repeat(groups, 1))
+    return out.view(count, -1, groups, length, head_dim).permute(0, 3, 1, 2, 4).reshape(count, length, heads, head_dim)
 
 
 def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
@@ -264,7 +267,8 @@ class Nano(nn.Module):
         frequencies = 1.0 / c.rope_theta ** (torch.arange(0, c.head_dim, 2) / c.head_dim)
         angles = (positions[:, None] * frequencies)[:, None]
         mask = torch.ones(length, p + length, dtype=torch.bool).tril(diagonal=p)
-        return Shape(p, count, length, (angles.cos().to(dtype), angles.sin().to(dtype)), mask)
+        prefix_mask = torch.ones(p, p, dtype=torch.bool).tril()
+        return Shape(p, count, length, (angles.cos().to(dtype), angles.sin().to(dtype)), prefix_mask, mask)
 
 
 @torch.no_grad()
