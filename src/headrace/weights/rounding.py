@@ -57,7 +57,7 @@ def _q8_0(blocks: Floats) -> Bytes:
 
 
 def _q4_0(blocks: Floats) -> Bytes:
-    """The largest weight, with its sign, becomes level -8: it is exact, and its side has a level more than the other."""
+    """The largest weight, with its sign, becomes level -8: exact, and on the side that has a level more."""
     d = _extreme(blocks) / np.float32(-8)
     levels = np.trunc(blocks * _inverse(d) + np.float32(8.5)).clip(0, 15).astype(np.uint8)
     return np.concatenate([_half(d), levels[:, :16] | levels[:, 16:] << 4], axis=1)
@@ -80,7 +80,7 @@ def _q6_k(blocks: Floats) -> Bytes:
 
 
 def _best_scales(groups: Floats) -> Floats:
-    """Of 19 scales about the one that maps the largest weight to -32, that of the least squared error, weighted by x^2."""
+    """Of 19 scales about the one that maps the largest weight to -32: the least squared error, weighted by x^2."""
     extreme = _extreme(groups)
     weight = groups * groups
     best = np.full(extreme.shape, -1, np.float32)
