@@ -60,12 +60,14 @@ def test_float_weights_equal_the_reference(tmp_path: Path) -> None:
     assert np.abs(found - expected).max() <= 1e-4 * np.ptp(expected)
 
 
-def test_each_step_equals_the_reference(source: Checkpoint) -> None:
+@pytest.mark.parametrize("isa", core.load_core().isas())
+def test_each_step_equals_the_reference(isa: str, source: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every operation, on the native model's own inputs: within 1e-5 of its range, but where a rounding is a tie.
 
     The whole cannot be compared so closely. A value that lies between two int8 levels (or fp16 numbers) falls to either
     side by the order of a sum before it; about one in 10^5 does, and a random network makes the most of it.
     """
+    monkeypatch.setenv("HEADRACE_ISA", isa)
     plan = fuse(source.plan)
     reference = Reference(plan, source.weights, kv="fp16")
     native = build(source).values(batch(TOKENS))
@@ -110,18 +112,6 @@ def divergence(p: Any, q: Any) -> float:
     p, q = (np.exp(x.astype(np.float64) - x.max(axis=1, keepdims=True)) for x in (p, q))
     p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
     return float(np.sum(p * np.log(p / q), axis=1).mean())
-
-
-def test_every_instruction_set_gives_the_same_answer(source: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    isas = core.load_core().isas()
-    assert isas[-1] == "scalar"
-    answers = []
-    for isa in isas:
-        monkeypatch.setenv("HEADRACE_ISA", isa)
-        answers.append(build(source).logits(batch(TOKENS)))
-    for answer in answers[:-1]:
-        error = np.abs(answer - answers[-1]).max(axis=1) / np.ptp(answers[-1])
-        assert np.median(error) <= 1e-5
 
 
 def test_an_unknown_instruction_set_is_named(source: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
