@@ -83,7 +83,7 @@ def dialogue(rng: random.Random, offered: frozenset[str]) -> list[Exchange]:
     """One to four exchanges; a later one may speak of the number before it."""
     exchanges: list[Exchange] = []
     number = ""
-    for _ in range(rng.choices((1, 2, 3, 4), (50, 25, 15, 10))[0]):
+    for _ in range(rng.choices((1, 2, 3, 4), (60, 20, 12, 8))[0]):
         kind = arithmetic if number and rng.random() < 0.35 else rng.choices(list(_KINDS), list(_KINDS.values()))[0]
         exchange = _told(rng, kind(rng, number), offered)
         number = exchange.number

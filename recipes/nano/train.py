@@ -33,7 +33,7 @@ class Schedule:
     steps: int
     rate: float = 3e-3
     warmup: int = 60
-    hold: float = 0.4
+    hold: float = 0.3
 
     def at(self, step: int) -> float:
         rising = min(1.0, (step + 1) / self.warmup)
