@@ -37,23 +37,23 @@ void gather(const uint8_t* const* rows, int64_t offset, typename V::Ints* in) {
     for (int i = 0; i < 4; ++i) in[i] = V::gather16(rows + i, offset);
 }
 
-// A format says how a group is unpacked, what was added to the weights to make them unsigned (as a power of two, 0 for
-// nothing), and how many bytes a group takes in a row, for the prefetch.
+// A format says how its blocks are unpacked, kGroups groups at a time; what was added to the weights to make them
+// unsigned (as a power of two, 0 for nothing); and how many bytes that takes in a row.
 template <typename V>
 struct Q4_0 {
     static constexpr bool kSigned = false, kHalfScales = false;
     static constexpr int kOffsetBits = 3;
-    static constexpr int64_t kBytes = 18;
-    static void unpack(const uint8_t* const* rows, int64_t group, Unpacked<V>& w) {
+    static constexpr int64_t kGroups = 1, kBytes = 18;
+    static void unpack(const uint8_t* const* rows, int64_t block, Unpacked<V>* w) {
         const auto low = V::splat_byte(15);
         typename V::Ints in[4], nibbles[4];
-        gather<V>(rows, 18 * group + 2, in);
+        gather<V>(rows, 18 * block + 2, in);
         transpose<V>(in, nibbles);
         for (int j = 0; j < 4; ++j) {
-            w.q[j] = V::bit_and(nibbles[j], low);
-            w.q[4 + j] = V::bit_and(V::shift_right(nibbles[j], 4), low);
+            w->q[j] = V::bit_and(nibbles[j], low);
+            w->q[4 + j] = V::bit_and(V::shift_right(nibbles[j], 4), low);
         }
-        w.d = V::gather_half(rows, 18 * group);
+        w->d = V::gather_half(rows, 18 * block);
     }
 };
 
@@ -61,40 +61,59 @@ template <typename V>
 struct Q8_0 {
     static constexpr bool kSigned = true, kHalfScales = false;
     static constexpr int kOffsetBits = V::kSignedOffsetBits;
-    static constexpr int64_t kBytes = 34;
-    static void unpack(const uint8_t* const* rows, int64_t group, Unpacked<V>& w) {
+    static constexpr int64_t kGroups = 1, kBytes = 34;
+    static void unpack(const uint8_t* const* rows, int64_t block, Unpacked<V>* w) {
         typename V::Ints in[4];
         for (int half = 0; half < 2; ++half) {
-            gather<V>(rows, 34 * group + 2 + 16 * half, in);
+            gather<V>(rows, 34 * block + 2 + 16 * half, in);
             for (auto& bytes : in) bytes = V::from_signed(bytes);
-            transpose<V>(in, w.q + 4 * half);
+            transpose<V>(in, w->q + 4 * half);
         }
-        w.d = V::gather_half(rows, 34 * group);
+        w->d = V::gather_half(rows, 34 * block);
     }
 };
 
-// kernels.h has the layout; scalar.cpp the plain form.
+// kernels.h has the layout; scalar.cpp the plain form. A block at once, because its groups share bytes.
 template <typename V>
 struct Q6_K {
     static constexpr bool kSigned = false, kHalfScales = true;
     static constexpr int kOffsetBits = 5;
-    static constexpr int64_t kBytes = 26;
-    static void unpack(const uint8_t* const* rows, int64_t group, Unpacked<V>& w) {
-        const int64_t block = 210 * (group / 8), part = group / 4 % 2, t = group % 4;
-        const auto nibble = V::splat_byte(15), pair = V::splat_byte(0x30);
-        typename V::Ints low[4], high[4];
-        for (int half = 0; half < 2; ++half) {
-            gather<V>(rows, block + 64 * part + 32 * (t % 2) + 16 * half, low);
-            gather<V>(rows, block + 128 + 32 * part + 16 * half, high);
-            for (int i = 0; i < 4; ++i) {
-                const auto lower = V::bit_and(V::shift_right(low[i], t < 2 ? 0 : 4), nibble);
-                const auto upper = V::bit_and(V::shift_right(V::shift_left(high[i], 4), 2 * t), pair);
-                low[i] = V::bit_or(lower, upper);
+    static constexpr int64_t kGroups = 8, kBytes = 210;
+    static void unpack(const uint8_t* const* rows, int64_t block, Unpacked<V>* w) {
+        for (int part = 0; part < 2; ++part) {
+            for (int half = 0; half < 2; ++half) {
+                unpack_quarter(rows, 210 * block + 64 * part + 16 * half, 210 * block + 128 + 32 * part + 16 * half,
+                               w + 4 * part, 4 * half);
             }
-            transpose<V>(low, w.q + 4 * half);
-            w.s[half] = V::gather_int8(rows, block + 192 + 8 * part + 2 * t + half);
         }
-        w.d = V::gather_half(rows, block + 208);
+        const auto d = V::gather_half(rows, 210 * block + 208);
+        typename V::Ints in[4], scales[4];
+        gather<V>(rows, 210 * block + 192, in);
+        transpose<V>(in, scales);
+        for (int g = 0; g < kGroups; ++g) {
+            w[g].d = d;
+            w[g].s[0] = V::byte_to_floats(scales[g / 2], 2 * (g % 2));
+            w[g].s[1] = V::byte_to_floats(scales[g / 2], 2 * (g % 2) + 1);
+        }
+    }
+
+  private:
+    // Half of four groups: 16 bytes of high bits serve all of them, 16 bytes of low bits two.
+    static void unpack_quarter(const uint8_t* const* rows, int64_t low_at, int64_t high_at, Unpacked<V>* w, int first) {
+        const auto nibble = V::splat_byte(15), pair = V::splat_byte(0x30);
+        typename V::Ints in[4], low[4], high[4];
+        gather<V>(rows, high_at, in);
+        transpose<V>(in, high);
+        for (int t = 0; t < 2; ++t) {
+            gather<V>(rows, low_at + 32 * t, in);
+            transpose<V>(in, low);
+            for (int j = 0; j < 4; ++j) {
+                const auto upper = V::bit_and(V::shift_left(high[j], t ? 2 : 4), pair);
+                const auto upper_of_next = V::bit_and(V::shift_right(high[j], t ? 2 : 0), pair);
+                w[t].q[first + j] = V::bit_or(V::bit_and(low[j], nibble), upper);
+                w[t + 2].q[first + j] = V::bit_or(V::bit_and(V::shift_right(low[j], 4), nibble), upper_of_next);
+            }
+        }
     }
 };
 
@@ -127,18 +146,21 @@ void dot_tile(const Linear& c, const uint8_t* const* rows, int64_t row, int64_t 
         from[m] = c.index ? c.index[token + m] : token + m;
         sums[m] = V::splat(0);
     }
-    for (int64_t g = 0; g < groups; ++g) {
-        if (ahead) {
-            for (int64_t line = 0; line < V::kLanes * Format::kBytes; line += 64) __builtin_prefetch(ahead + line);
+    for (int64_t g = 0; g < groups; g += Format::kGroups) {
+        if (ahead) {  // into the second level: two tiles would not fit the first
+            for (int64_t line = 0; line < V::kLanes * Format::kBytes; line += 64)
+                __builtin_prefetch(ahead + line, 0, 2);
             ahead += V::kLanes * Format::kBytes;
         }
-        Unpacked<V> w;
-        Format::unpack(rows, g, w);
+        Unpacked<V> w[Format::kGroups];
+        Format::unpack(rows, g / Format::kGroups, w);
+        for (int i = 0; i < Format::kGroups; ++i) {
 #pragma GCC unroll 16
-        for (int m = 0; m < kTokens; ++m) {
-            const int64_t at = from[m] * groups + g;
-            const auto product = dot_group<V, Format>(w, c.a.q + at * kGroup, c.a.neg_sum + 2 * at);
-            sums[m] = V::fma(product, V::mul(w.d, V::splat(c.a.scale[at])), sums[m]);
+            for (int m = 0; m < kTokens; ++m) {
+                const int64_t at = from[m] * groups + g + i;
+                const auto product = dot_group<V, Format>(w[i], c.a.q + at * kGroup, c.a.neg_sum + 2 * at);
+                sums[m] = V::fma(product, V::mul(w[i].d, V::splat(c.a.scale[at])), sums[m]);
+            }
         }
     }
     for (int m = 0; m < kTokens; ++m) {
@@ -148,6 +170,18 @@ void dot_tile(const Linear& c, const uint8_t* const* rows, int64_t row, int64_t 
         } else {
             store_first<V>(out, sums[m], count);
         }
+    }
+}
+
+// All tokens from `token` on: kTokens at a time, and what is left in halves of that.
+template <typename V, typename Format, int kTokens>
+void dot_tokens(const Linear& c, const uint8_t* const* rows, int64_t row, int64_t count, int64_t token,
+                const uint8_t* ahead) {
+    for (; token + kTokens <= c.tokens; token += kTokens, ahead = nullptr) {
+        dot_tile<V, Format, kTokens>(c, rows, row, count, token, ahead);
+    }
+    if constexpr (kTokens > 1) {
+        if (token < c.tokens) dot_tokens<V, Format, kTokens / 2>(c, rows, row, count, token, ahead);
     }
 }
 
@@ -161,14 +195,7 @@ void linear_quantised(const Linear& c) {
         }
         // While the first tokens meet this tile, the next one comes: without this, one token waits for memory.
         const uint8_t* ahead = left > V::kLanes ? c.weights + (row + V::kLanes) * c.row_bytes : nullptr;
-        int64_t token = 0;
-        for (; token + V::kTokens <= c.tokens; token += V::kTokens, ahead = nullptr) {
-            dot_tile<V, Format, V::kTokens>(c, rows, row, count, token, ahead);
-        }
-        for (; token + 2 <= c.tokens; token += 2, ahead = nullptr) {
-            dot_tile<V, Format, 2>(c, rows, row, count, token, ahead);
-        }
-        if (token < c.tokens) dot_tile<V, Format, 1>(c, rows, row, count, token, ahead);
+        dot_tokens<V, Format, V::kTokens>(c, rows, row, count, 0, ahead);
     }
 }
 
