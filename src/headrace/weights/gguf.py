@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from headrace.errors import FileInvalid, Unsupported
-from headrace.weights.mapped import Extent, as_bytes, check_extents, map_file
+from headrace.weights.mapped import Extent, as_bytes, check_extents, map_file, shown
 from headrace.weights.quantisation import TYPES, nbytes
 from headrace.weights.tensor import Tensor
 
@@ -81,9 +81,11 @@ def read(path: Path) -> GgufFile:
     header = _Cursor(path, map_file(path))
     version, tensor_count, pair_count = _read_preamble(header)
     metadata = _read_metadata(header, pair_count)
-    if metadata.get("split.count", 1) != 1:
-        raise Unsupported(f"{path}: the model is split over several files: join them with `llama-gguf-split --merge`")
+    files = metadata.get("split.count")
+    if isinstance(files, int) and files > 1:
+        raise Unsupported(f"{path}: the model is split over {files} files: join them with `llama-gguf-split --merge`")
     alignment = _alignment(path, metadata)
+    header.expect(tensor_count, 32, "tensors")  # no name, one axis
     claims = [_read_claim(header) for _ in range(tensor_count)]
     data_start = -(-header.position // alignment) * alignment
     tensors = _map_tensors(header, claims, data_start, alignment)
@@ -165,7 +167,7 @@ def _read_metadata(header: _Cursor, count: int) -> dict[str, Any]:
     for _ in range(count):
         key = header.text()
         if key in metadata:
-            header.fail(f"the metadata key {key!r} occurs twice: the file is damaged")
+            header.fail(f"the metadata key {shown(key)} occurs twice: the file is damaged")
         metadata[key] = _read_value(header, key, header.number(_U32))
     return metadata
 
@@ -176,21 +178,23 @@ def _read_value(header: _Cursor, key: str, kind: int) -> Any:
     if kind in _SCALARS:
         return header.number(_SCALARS[kind])
     if kind != _ARRAY:
-        header.fail(f"the metadata {key!r} has the unknown type {kind}: the file is damaged, or newer than Headrace")
+        header.fail(
+            f"the metadata {shown(key)} has the unknown type {kind}: the file is damaged, or newer than Headrace"
+        )
     item, count = header.number(_U32), header.number(_U64)
     if item == _STRING:
         return header.texts(count)
     if item in _SCALARS:
         return header.array(_SCALARS[item], count)
     if item == _ARRAY:
-        raise Unsupported(f"{header.path}: the metadata {key!r} is an array of arrays, which is not supported")
-    return header.fail(f"the metadata {key!r} is an array of the unknown type {item}: the file is damaged")
+        raise Unsupported(f"{header.path}: the metadata {shown(key)} is an array of arrays, which is not supported")
+    return header.fail(f"the metadata {shown(key)} is an array of the unknown type {item}: the file is damaged")
 
 
 def _alignment(path: Path, metadata: dict[str, Any]) -> int:
     value = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if type(value) is not int or value < 8 or value & (value - 1):
-        raise FileInvalid(path, f"general.alignment is {value!r}: it must be a power of two, at least 8")
+        raise FileInvalid(path, f"general.alignment is {shown(value)}: it must be a power of two, at least 8")
     return value
 
 
@@ -208,15 +212,17 @@ def _read_claim(header: _Cursor) -> _Claim:
     name = header.text()
     axes = header.number(_U32)
     if not 1 <= axes <= MAX_AXES:
-        header.fail(f"tensor {name!r} has {axes} axes: 1 to {MAX_AXES} are possible")
+        header.fail(f"tensor {shown(name)} has {axes} axes: 1 to {MAX_AXES} are possible")
     sizes = [header.number(_U64) for _ in range(axes)]
     if 0 in sizes:
-        header.fail(f"tensor {name!r} is empty: its sizes are {sizes}")
+        header.fail(f"tensor {shown(name)} is empty: its sizes are {sizes}")
     number, offset = header.number(_U32), header.number(_U64)
     type_name = _TYPE_NAMES.get(number, f"type {number}")
     if type_name not in TYPES:
         supported = ", ".join(TYPES)
-        raise Unsupported(f"{header.path}: tensor {name!r} is {type_name}, which is not supported yet: use {supported}")
+        raise Unsupported(
+            f"{header.path}: tensor {shown(name)} is {type_name}, which is not supported yet: use {supported}"
+        )
     return _Claim(name, type_name, tuple(reversed(sizes)), offset)
 
 
@@ -224,13 +230,15 @@ def _map_tensors(header: _Cursor, claims: list[_Claim], data_start: int, alignme
     extents: dict[str, Extent] = {}
     for claim in claims:
         if claim.name in extents:
-            header.fail(f"tensor {claim.name!r} occurs twice: the file is damaged")
+            header.fail(f"tensor {shown(claim.name)} occurs twice: the file is damaged")
         if claim.shape[-1] % TYPES[claim.type].block:
             header.fail(
-                f"tensor {claim.name!r} has rows of {claim.shape[-1]}, not a whole number of {claim.type} blocks"
+                f"tensor {shown(claim.name)} has rows of {claim.shape[-1]}, not a whole number of {claim.type} blocks"
             )
         if claim.offset % alignment:
-            header.fail(f"tensor {claim.name!r} begins at {claim.offset}, not a multiple of the alignment {alignment}")
+            header.fail(
+                f"tensor {shown(claim.name)} begins at {claim.offset}, not a multiple of the alignment {alignment}"
+            )
         start = data_start + claim.offset
         extents[claim.name] = Extent(start, start + nbytes(claim.type, claim.shape), claim.name)
     check_extents(header.path, extents.values(), header.size)

@@ -39,6 +39,12 @@ def as_bytes(mapped: mmap.mmap) -> NDArray[np.uint8]:
     return np.frombuffer(mapped, np.uint8)
 
 
+def shown(name: object) -> str:
+    """A name out of a file as an error may print it: quoted, and not as long as the file would have it."""
+    quoted = repr(name[:80] if isinstance(name, str) else name)
+    return quoted if len(quoted) <= 80 else f"{quoted[:77]}..."
+
+
 def check_extents(path: Path, extents: Iterable[Extent], size_bytes: int) -> None:
     """FileInvalid unless every extent lies within the file and none shares a byte with another."""
     previous = Extent(0, 0, "")
@@ -46,8 +52,10 @@ def check_extents(path: Path, extents: Iterable[Extent], size_bytes: int) -> Non
         if extent.stop > size_bytes:
             raise FileInvalid(
                 path,
-                f"tensor {extent.name!r} ends at byte {extent.stop} but the file has {size_bytes}: download it again",
+                f"tensor {shown(extent.name)} ends at byte {extent.stop} but the file has {size_bytes} bytes: "
+                "it is cut off, download it again",
             )
         if extent.start < previous.stop:
-            raise FileInvalid(path, f"tensors {previous.name!r} and {extent.name!r} overlap: the file is damaged")
+            both = f"{shown(previous.name)} and {shown(extent.name)}"
+            raise FileInvalid(path, f"tensors {both} overlap: the file is damaged")
         previous = extent

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import FileInvalid, ModelNotFound, Unsupported
-from headrace.weights.mapped import Extent, as_bytes, check_extents, map_file
+from headrace.weights.mapped import Extent, as_bytes, check_extents, map_file, shown
 from headrace.weights.quantisation import nbytes
 from headrace.weights.tensor import Tensor
 
@@ -47,7 +47,7 @@ def read_folder(path: Path) -> dict[str, Tensor]:
         found = read(file)
         twice = next((name for name in found if name in tensors), None)
         if twice is not None:
-            raise FileInvalid(file, f"tensor {twice!r} is in another file of the folder too: keep one of them")
+            raise FileInvalid(file, f"tensor {shown(twice)} is in another file of the folder too: keep one of them")
         tensors |= found
     return tensors
 
@@ -73,22 +73,23 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def _read_indexed(path: Path, index: Path) -> dict[str, Tensor]:
-    if index.stat().st_size > MAX_HEADER_BYTES:
+    mapped = map_file(index)
+    if len(mapped) > MAX_HEADER_BYTES:
         raise FileInvalid(index, f"the index has more than {MAX_HEADER_BYTES} bytes: it is damaged")
-    weight_map = _parse(index, index.read_bytes()).get("weight_map")
+    weight_map = _parse(index, mapped[:]).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
         raise FileInvalid(index, 'there is no "weight_map" of tensor names to file names: download it again')
     shards = {file: _read_shard(path, index, file) for file in dict.fromkeys(weight_map.values())}
     for name, file in weight_map.items():
         if name not in shards[file]:
-            raise FileInvalid(path / file, f"tensor {name!r} is missing although the index says it is here")
+            raise FileInvalid(path / file, f"tensor {shown(name)} is missing although the index says it is here")
     return {name: shards[file][name] for name, file in weight_map.items()}
 
 
 def _read_shard(path: Path, index: Path, file: str) -> dict[str, Tensor]:
     """By name alone, not by where a link leads: the files of a download cache are links into another folder."""
     if file in ("", ".", "..") or re.search(r"[/\\\0]", file):
-        raise FileInvalid(index, f"it names the shard {file!r}: shards must lie in the model's folder")
+        raise FileInvalid(index, f"it names the shard {shown(file)}: shards must lie in the model's folder")
     if not (path / file).is_file():
         raise FileInvalid(path, f"the shard {file} is missing: download it again")
     return read(path / file)
@@ -124,17 +125,21 @@ def _claim(path: Path, name: str, entry: object, data_start: int) -> tuple[str, 
     """Type, shape and place of one tensor, as its header entry claims them."""
     match entry:
         case {"dtype": str(kind), "shape": [*sizes], "data_offsets": [start, stop]} if all(
-            type(number) is int and number >= 0 for number in (*sizes, start, stop)
+            type(number) is int and 0 <= number < 2**63 for number in (*sizes, start, stop)
         ):
             pass
         case _:
-            raise FileInvalid(path, f"tensor {name!r} needs dtype, shape and data_offsets: the header is damaged")
+            raise FileInvalid(path, f"tensor {shown(name)} needs dtype, shape and data_offsets: the header is damaged")
     if kind not in _TYPES:
-        raise Unsupported(f"{path}: tensor {name!r} is {kind}, which is not supported: use {', '.join(_TYPES)}")
+        raise Unsupported(
+            f"{path}: tensor {shown(name)} is {kind[:20]}, which is not supported: use {', '.join(_TYPES)}"
+        )
     if 0 in sizes:
-        raise FileInvalid(path, f"tensor {name!r} is empty: its shape is {sizes}")
+        raise FileInvalid(path, f"tensor {shown(name)} is empty: its shape is {shown(sizes)}")
     if stop - start != nbytes(kind, tuple(sizes)):
-        raise FileInvalid(path, f"tensor {name!r} has {stop - start} bytes, which is not {kind} of shape {sizes}")
+        raise FileInvalid(
+            path, f"tensor {shown(name)} has {stop - start} bytes, which is not {kind} of shape {shown(sizes)}"
+        )
     return kind, tuple(sizes), Extent(data_start + start, data_start + stop, name)
 
 
