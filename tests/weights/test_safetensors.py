@@ -91,7 +91,7 @@ def test_shards_may_be_links_into_a_download_cache(tmp_path):
 def test_a_missing_shard_is_named(tmp_path, index):
     write_shards(tmp_path, index=index)
     (tmp_path / "model-00001-of-00002.safetensors").unlink()
-    with pytest.raises(FileInvalid, match="the shard model-00001-of-00002.safetensors is missing"):
+    with pytest.raises(FileInvalid, match=r"the shard model-00001-of-00002\.safetensors is missing"):
         safetensors.read_folder(tmp_path)
 
 
@@ -132,7 +132,7 @@ def test_the_same_tensor_in_two_files_without_an_index(tmp_path):
 
 
 def test_a_folder_without_weights(tmp_path):
-    with pytest.raises(ModelNotFound, match="there are no weights: expected model.safetensors"):
+    with pytest.raises(ModelNotFound, match=r"there are no weights: expected model\.safetensors"):
         safetensors.read_folder(tmp_path)
 
 
