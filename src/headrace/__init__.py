@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     )
     from headrace.events import Done, Event, Text, Thinking, Timings, ToolCall, ToolResult, Usage
     from headrace.model import Model, load
+    from headrace.transcript import Transcript
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "headrace.model": ("Model", "load"),
+    "headrace.transcript": ("Transcript",),
     "headrace.events": ("Done", "Event", "Text", "Thinking", "Timings", "ToolCall", "ToolResult", "Usage"),
     "headrace.errors": (
         "ContextExceeded",
@@ -69,6 +71,7 @@ __all__ = [
     "ToolCall",
     "ToolFailed",
     "ToolResult",
+    "Transcript",
     "Unsupported",
     "Usage",
     "UserError",
