@@ -174,13 +174,12 @@ def _folder_template(path: Path) -> str:
     """From chat_template.jinja, else chat_template.json, else tokenizer_config.json; there it may be one of several."""
     file = path / "chat_template.jinja"
     if file.exists():
-        return file.read_text(encoding="utf-8")
+        return _read_text(file)
     settings = ("chat_template.json", "tokenizer_config.json")
     stated = next(filter(None, (_json(path / name).values.get("chat_template") for name in settings)), "")
     if isinstance(stated, list):
-        stated = {entry.get("name"): entry.get("template") for entry in stated if isinstance(entry, dict)}.get(
-            "default"
-        )
+        named = (entry for entry in stated if isinstance(entry, dict) and entry.get("name") == "default")
+        stated = next(named, {}).get("template")
     return stated if isinstance(stated, str) else ""
 
 
@@ -191,12 +190,21 @@ def _json(path: Path, required: str = "") -> Fields:
             raise ModelNotFound(required)
         return Fields(str(path), {})
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(_read_text(path))
     except (ValueError, RecursionError) as error:
         raise FileInvalid(path, f"not valid JSON ({error})") from None
     if not isinstance(value, dict):
         raise FileInvalid(path, "should hold a JSON object")
     return Fields(str(path), value)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise FileInvalid(path, f"the file cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise FileInvalid(path, "should be UTF-8 text: download it again") from None
 
 
 def _ids(fields: Fields, key: str) -> frozenset[int]:

@@ -33,6 +33,7 @@ LFM25_8B: Mapping[str, float] = {"temperature": 0.2, "top_k": 80, "repeat_penalt
 
 CARD_CONTEXT = 32_768  # what the 65,536-token generation was trained on; its files say 128,000
 LARGE_VOCABULARY = 128_000  # of the generation that was trained on its whole window
+LARGE_CONTEXT = 131_072  # the most of it without being asked: a file may claim any number
 
 
 def family(*, experts: bool, layers: int, vocab_size: int) -> Mapping[str, float]:
@@ -46,7 +47,7 @@ def family(*, experts: bool, layers: int, vocab_size: int) -> Mapping[str, float
 
 def context_length(vocab_size: int, max_position_embeddings: int) -> int:
     """The window, in tokens, when none is asked for."""
-    return max_position_embeddings if vocab_size >= LARGE_VOCABULARY else min(max_position_embeddings, CARD_CONTEXT)
+    return min(max_position_embeddings, LARGE_CONTEXT if vocab_size >= LARGE_VOCABULARY else CARD_CONTEXT)
 
 
 def from_gguf(fields: Fields) -> dict[str, Any]:

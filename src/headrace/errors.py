@@ -12,10 +12,17 @@
     ├── ModelClosed              the model was closed before or while it answered
     └── CoreMissing              the native core is not built or does not load
 
-Each has a sentence that names the thing, what was expected, and what to do.
+Each has a sentence that names the thing, what was expected, and what to do. OUTCOMES says how each ends a command and
+what a server answers.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+LONGEST_SENTENCE = 600  # characters: parts of a sentence come out of files and requests, and may be as long as those
 
 
 class HeadraceError(Exception):
@@ -23,7 +30,10 @@ class HeadraceError(Exception):
 
 
 class UserError(HeadraceError):
-    """The user can mend it."""
+    """The user can mend it. Whatever the sentence quotes, it is one printable line of bounded length."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(_one_line(sentence))
 
 
 class ModelNotFound(UserError):
@@ -72,3 +82,36 @@ class ModelClosed(HeadraceError):
 
 class CoreMissing(HeadraceError):
     """The native core is not built for this Python, or does not load on this machine."""
+
+
+class Outcome(NamedTuple):
+    """How an error ends: the exit code of a command, the status of an HTTP answer."""
+
+    exit_code: int
+    http_status: int
+
+
+# Every class of the tree. Exit code 2 is for what the user can mend. Statuses below 500 keep clients from trying again.
+OUTCOMES: Mapping[type[HeadraceError], Outcome] = MappingProxyType(
+    {
+        HeadraceError: Outcome(1, 500),
+        UserError: Outcome(2, 400),
+        ModelNotFound: Outcome(2, 404),
+        FileInvalid: Outcome(2, 422),
+        Unsupported: Outcome(2, 422),
+        TemplateInvalid: Outcome(2, 422),
+        RequestInvalid: Outcome(2, 400),
+        ContextExceeded: Outcome(2, 400),
+        ToolFailed: Outcome(1, 500),
+        ModelClosed: Outcome(1, 503),
+        CoreMissing: Outcome(2, 500),
+    }
+)
+
+
+def _one_line(sentence: str) -> str:
+    """The middle goes first: the beginning names the thing, and the end says what to do."""
+    if len(sentence) > LONGEST_SENTENCE:
+        half = LONGEST_SENTENCE // 2
+        sentence = f"{sentence[:half]} ... {sentence[-half:]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)

@@ -19,7 +19,8 @@ from headrace.engine.request import Finished, Parameters
 from headrace.engine.scheduler import Scheduler
 from headrace.errors import ContextExceeded, FileInvalid, RequestInvalid
 from headrace.events import Done, Event, Text, Timings, ToolCall, Usage
-from headrace.machine import usable_threads
+from headrace.machine import memory_bytes, usable_threads
+from headrace.summary import memory_bytes as needed_bytes
 from headrace.text.calls import ReplyParser
 from headrace.text.prompt import encode_chat
 from headrace.text.repair import write_calls
@@ -58,6 +59,7 @@ class Model:
         self.threads = usable_threads() if threads is None else threads
         _check_size("num_ctx", self.num_ctx, source.backbone.max_position_embeddings)
         _check_size("threads", self.threads, 1024)
+        _check_memory(source, self.num_ctx, memory_bytes())
         blocks = -(-self.num_ctx // core.BLOCK_TOKENS) * MAX_SEQUENCES
         try:
             native = core.build(
@@ -181,6 +183,22 @@ class Model:
 def _check_size(name: str, value: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise RequestInvalid(f"{name} is {value!r} but should be a whole number from 1 to {most}")
+
+
+def _check_memory(source: Checkpoint, num_ctx: int, available: int | None) -> None:
+    """RequestInvalid unless weights and one full window fit into `available` bytes of memory (None: not known)."""
+    needed = needed_bytes(source, num_ctx)
+    if available is None or needed["total"] <= available:
+        return
+    advice = "ask for a smaller window with --num-ctx" if needed["weights"] < available else "take a smaller model"
+    raise RequestInvalid(
+        f"{source.name} needs {_gigabytes(needed['weights'])} for its weights and {_gigabytes(needed['cache'])} for a "
+        f"window of {num_ctx} tokens, but this machine has {_gigabytes(available)} of memory: {advice}"
+    )
+
+
+def _gigabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.2f} GB"
 
 
 def _total(done: Sequence[Done]) -> Done:

@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from headrace import __version__
-from headrace.errors import HeadraceError, UserError
+from headrace.errors import OUTCOMES, HeadraceError
 
-USER_MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
+FAILURE, INTERRUPTED = 1, 130
 
 
 class Commands(click.Group):
@@ -56,4 +56,4 @@ def main(arguments: list[str] | None = None) -> None:
 def fail(error: HeadraceError) -> Any:
     """Says what is wrong, in its one sentence, and exits."""
     click.echo(f"Error: {error}", err=True)
-    sys.exit(USER_MISTAKE if isinstance(error, UserError) else FAILURE)
+    sys.exit(OUTCOMES[type(error)].exit_code)

@@ -84,5 +84,8 @@ def _float32(tensor: Tensor) -> Tensor:
 
 
 def _matrix(tensor: Tensor) -> Matrix:
+    """Raises ValueError, as the core does for shapes that do not fit."""
+    if len(tensor.shape) not in (1, 2):
+        raise ValueError(f"the tensor {tensor.name} has {len(tensor.shape)} axes: expected a vector or a matrix")
     rows, columns = (1, *tensor.shape) if len(tensor.shape) == 1 else tensor.shape
     return tensor.type, rows, columns, tensor.data

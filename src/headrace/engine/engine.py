@@ -66,7 +66,7 @@ class Engine:
                 continue
             try:
                 self._step(parts)
-            except Exception as error:  # a step that fails must not leave its askers waiting for ever
+            except BaseException as error:  # whatever it is, its askers must not wait for ever
                 self._scheduler.fail(error)
         self._scheduler.fail(ModelClosed("the model was closed while it was still answering"))
 

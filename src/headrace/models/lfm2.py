@@ -20,6 +20,7 @@ from headrace.weights.tensor import Tensor, Weights
 
 GGUF_ARCHITECTURE = "lfm2"
 ATTENTION, CONV = "full_attention", "conv"
+MOST_LAYERS = 10_000  # far beyond any model: a config.json makes layers out of one number
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,11 +259,14 @@ def feed_forward_width(fields: Fields) -> int:
 
 
 def _layer_types(fields: Fields) -> tuple[str, ...]:
-    count = fields.integer("num_hidden_layers", least=1)
+    count = fields.integer("num_hidden_layers", least=1, most=MOST_LAYERS)
     if "layer_types" in fields:
         kinds = fields.values["layer_types"]
     elif "full_attn_idxs" in fields:
-        kinds = [ATTENTION if i in fields.values["full_attn_idxs"] else CONV for i in range(count)]
+        places = fields.values["full_attn_idxs"]
+        if not isinstance(places, list):
+            raise FileInvalid(fields.source, "full_attn_idxs should be a list of the layers that attend")
+        kinds = [ATTENTION if i in places else CONV for i in range(count)]
     else:
         raise FileInvalid(fields.source, "layer_types is missing: which layers attend and which convolve is not known")
     if not isinstance(kinds, list) or len(kinds) != count or not all(isinstance(kind, str) for kind in kinds):

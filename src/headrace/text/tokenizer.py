@@ -219,6 +219,10 @@ def _encode(backend: Backend, text: str) -> list[int]:
         raise RequestInvalid(
             "the text holds half of a surrogate pair, which is no character: send it as whole Unicode characters"
         ) from problem
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as problem:  # as when it is read: bare Exception, or a panic
+        raise RequestInvalid(f"the model's tokenizer fails on this text ({problem}): fetch it again") from problem
 
 
 def _guarded(backend: Backend, guard: str) -> Backend:
@@ -267,13 +271,13 @@ def _require_byte_level(backend: Backend, path: Path) -> None:
         raise Unsupported(
             f"{path}: a tokenizer of kind {model} that is not byte-level BPE, the only kind of LFM2 models"
         )
+    unknown = backend.model.unk_token
+    if unknown is not None and backend.token_to_id(unknown) is None:
+        raise FileInvalid(path, f"its unknown token {unknown!r} is not in its vocabulary: fetch it again")
 
 
 def _vocab_size(backend: Backend) -> int:
-    size = backend.get_vocab_size()
-    if size and backend.id_to_token(size - 1) is not None and backend.id_to_token(size) is None:
-        return size
-    return 1 + max(backend.get_vocab().values(), default=-1)  # ids with holes: slower, and rare
+    return 1 + max(backend.get_vocab().values(), default=-1)  # not their count: a damaged file's ids may have holes
 
 
 def _read_special_tokens(path: Path) -> dict[str, str]:
@@ -319,7 +323,8 @@ def _missing(metadata: Mapping[str, Any], key: str, source: object) -> Any:
 
 
 def _require(metadata: Mapping[str, Any], key: str, expected: str, what: str, source: object) -> None:
-    if (found := _missing(metadata, key, source)) != expected:
+    found = _missing(metadata, key, source)
+    if not isinstance(found, str) or found != expected:
         raise Unsupported(f"{source}: the {what} {found!r} ({key}) is not supported, expected {expected!r}")
 
 
@@ -334,7 +339,7 @@ def _token_types(metadata: Mapping[str, Any], count: int, source: object) -> lis
     kinds = _missing(metadata, "tokenizer.ggml.token_type", source)
     try:
         kinds = [int(kind) for kind in kinds]
-    except (TypeError, ValueError) as problem:
+    except (TypeError, ValueError, OverflowError) as problem:
         raise FileInvalid(source, "tokenizer.ggml.token_type is not a list of integers") from problem
     if len(kinds) != count:
         raise FileInvalid(source, f"tokenizer.ggml.token_type has {len(kinds)} entries for {count} tokens")
