@@ -47,12 +47,13 @@ Weights parse_weights(const nb::dict& entries, std::vector<Bytes>& keep) {
     Weights weights;
     for (const auto& [key, entry] : entries) {
         const std::string name = nb::cast<std::string>(key);
+        std::vector<Matrix>& matrices = weights[name];
         for (nb::handle item : nb::iter(entry)) {
             const nb::sequence fields = nb::cast<nb::sequence>(item);
             require(nb::len(fields) == 4, "weight ", name, " must be (type, rows, columns, bytes)");
             const auto bytes = cast_or_reject<Bytes>(
                 fields[3], "the bytes of weight " + name + " must be a contiguous one-dimensional uint8 array");
-            weights[name].push_back(make_matrix(name, nb::cast<std::string>(fields[0]), nb::cast<int64_t>(fields[1]),
+            matrices.push_back(make_matrix(name, nb::cast<std::string>(fields[0]), nb::cast<int64_t>(fields[1]),
                                                 nb::cast<int64_t>(fields[2]), bytes.data(),
                                                 static_cast<int64_t>(bytes.size())));
             keep.push_back(bytes);

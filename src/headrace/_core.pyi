@@ -77,8 +77,8 @@ class Model:
     ) -> None:
         """Binds `steps` (the fields of `headrace.plan.Step`) to `weights`.
 
-        weights       name -> matrices, each (GGML type, rows, columns, bytes [rows * row bytes]): one for a plain weight,
-                      one for each expert otherwise. A vector is one row. Norms, taps, biases and router gates are F32.
+        weights       name -> matrices, each (GGML type, rows, columns, bytes of all rows): one for a plain weight, one
+                      for each expert otherwise. A vector is one row. Norms, taps, biases and router gates are F32.
                       The bytes of matrices are used in place, so the arrays are kept alive.
         block_tokens  tokens in a cache block, a multiple of 16.
         blocks        cache blocks; memory is taken only when one is first written.
