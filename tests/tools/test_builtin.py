@@ -1,0 +1,123 @@
+"""The clock, the calendar, the units and the text statistics."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import pytest
+
+from headrace.errors import ToolFailed
+from headrace.tools import builtin
+from headrace.tools.builtin import add_to_date, convert_units, current_time, days_between, text_statistics
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tuesday, 24 November 2026, 23:30 UTC."""
+    instant = datetime.datetime(2026, 11, 24, 23, 30, tzinfo=datetime.UTC)
+    monkeypatch.setattr(builtin, "_now", lambda zone: instant.astimezone(zone or datetime.UTC))
+
+
+@pytest.mark.usefixtures("clock")
+def test_the_clock_knows_time_zones() -> None:
+    expected = {"date": "2026-11-24", "time": "23:30", "weekday": "Tuesday", "timezone": "UTC"}
+    assert current_time("UTC") == expected
+    paris = current_time("Europe/Paris")
+    assert (paris["date"], paris["time"], paris["weekday"]) == ("2026-11-25", "00:30", "Wednesday")
+    with pytest.raises(ToolFailed, match="unknown time zone 'Mars/Base'"):
+        current_time("Mars/Base")
+    with pytest.raises(ToolFailed, match="unknown time zone"):
+        current_time("../../etc/passwd")
+
+
+@pytest.mark.usefixtures("clock")
+def test_dates_may_be_words() -> None:
+    assert add_to_date("today", days=1) == {"date": "2026-11-25", "weekday": "Wednesday"}
+    assert days_between("yesterday", "tomorrow") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "date", "weekday"),
+    [
+        ({"date": "2026-03-05", "weeks": 3}, "2026-03-26", "Thursday"),
+        ({"date": "2026-01-31", "months": 1}, "2026-02-28", "Saturday"),
+        ({"date": "2028-01-31", "months": 1}, "2028-02-29", "Tuesday"),
+        ({"date": "2024-02-29", "years": 1}, "2025-02-28", "Friday"),
+        ({"date": "2026-12-31", "days": 1}, "2027-01-01", "Friday"),
+        ({"date": "2026-03-31", "months": -1}, "2026-02-28", "Saturday"),
+        ({"date": "2026-1-5", "days": -5}, "2025-12-31", "Wednesday"),
+    ],
+)
+def test_calendar_arithmetic(arguments: dict[str, Any], date: str, weekday: str) -> None:
+    assert add_to_date(**arguments) == {"date": date, "weekday": weekday}
+
+
+def test_days_between_has_a_sign() -> None:
+    assert days_between("2026-01-01", "2026-12-24") == 357
+    assert days_between("2026-12-24", "2026-01-01") == -357
+
+
+@pytest.mark.parametrize("date", ["2026-02-30", "05/03/2026", "soon", "", "2026-13-01"])
+def test_what_is_no_date_is_a_sentence(date: str) -> None:
+    with pytest.raises(ToolFailed, match="is not a date: use YYYY-MM-DD or today"):
+        days_between(date, "2026-01-01")
+
+
+def test_the_calendar_ends() -> None:
+    for change in ({"years": 9000}, {"days": 10**12}, {"months": -(10**6)}):
+        with pytest.raises(ToolFailed, match="not between the years 1 and 9999"):
+            add_to_date("2026-01-01", **change)
+
+
+@pytest.mark.parametrize(
+    ("value", "from_unit", "to_unit", "result"),
+    [
+        (5, "km", "mi", 3.10686),
+        (5, "kilometers", "miles", 3.10686),
+        (1, "mile", "kilometres", 1.60934),
+        (100, "celsius", "fahrenheit", 212),
+        (32, "°F", "°C", 0),
+        (0, "C", "K", 273.15),
+        (10, "pounds", "kg", 4.53592),
+        (2, "hours", "minutes", 120),
+        (1, "gallon", "liters", 3.78541),
+        (1, "GB", "MB", 1000),
+        (1, "GiB", "MiB", 1024),
+        (100, "km/h", "mph", 62.1371),
+        (1, "acre", "m2", 4046.86),
+        (3, "feet", "inches", 36),
+    ],
+)
+def test_conversions(value: float, from_unit: str, to_unit: str, result: float) -> None:
+    assert convert_units(value, from_unit, to_unit) == pytest.approx(result, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((1, "kg", "m"), "cannot convert"),
+        ((1, "smoots", "m"), "unknown unit 'smoots'"),
+        ((-300, "C", "K"), "below absolute zero"),
+        ((float("nan"), "m", "km"), "finite"),
+    ],
+)
+def test_impossible_conversions_are_sentences(arguments: Any, sentence: str) -> None:
+    with pytest.raises(ToolFailed, match=sentence):
+        convert_units(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("Hello, world", (12, 2, 1, 1)),
+        ("One. Two! Three?", (16, 3, 3, 1)),
+        ('He said "stop." Then left', (25, 5, 2, 1)),
+        ("a\nb\n\nc", (6, 3, 1, 4)),
+        ("3.14 is pi", (10, 3, 1, 1)),
+        ("", (0, 0, 0, 0)),
+        ("héllo", (5, 1, 1, 1)),
+    ],
+)
+def test_text_statistics(text: str, counts: tuple[int, ...]) -> None:
+    assert tuple(text_statistics(text).values()) == counts
