@@ -54,8 +54,8 @@ Weights parse_weights(const nb::dict& entries, std::vector<Bytes>& keep) {
             const auto bytes = cast_or_reject<Bytes>(
                 fields[3], "the bytes of weight " + name + " must be a contiguous one-dimensional uint8 array");
             matrices.push_back(make_matrix(name, nb::cast<std::string>(fields[0]), nb::cast<int64_t>(fields[1]),
-                                                nb::cast<int64_t>(fields[2]), bytes.data(),
-                                                static_cast<int64_t>(bytes.size())));
+                                           nb::cast<int64_t>(fields[2]), bytes.data(),
+                                           static_cast<int64_t>(bytes.size())));
             keep.push_back(bytes);
         }
     }

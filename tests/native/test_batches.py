@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -143,8 +144,6 @@ def test_no_rows_and_no_tokens(native: _core.Model) -> None:
 
 
 def test_calls_from_several_threads_take_turns(native: _core.Model) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     work = [batch([list(range(i, i + 20))], blocks=[[2 * i, 2 * i + 1]]) for i in range(8)]
     expected = [native.logits(one) for one in work]
     with ThreadPoolExecutor(4) as pool:

@@ -55,7 +55,7 @@ def test_neighbours_change_nothing(isa: str, kind: str, alone: NDArray[np.float3
 
 
 def beside(rng: np.random.Generator, tokens: Any, position: int, place: int, lengths: Any) -> Any:
-    """`tokens` as sequence number `place` in blocks 0 .. 9; the others start anew each time. Only our rows are wanted."""
+    """`tokens` as sequence number `place` in blocks 0 .. 9; the others start anew. Only our rows are wanted."""
     sequences = [rng.integers(0, 67, n) for n in lengths]
     blocks = [range(10 + 3 * i, 13 + 3 * i) for i in range(len(lengths))]
     sequences.insert(place, tokens)

@@ -72,7 +72,10 @@ LOGITS = np.random.default_rng(0).standard_normal(300) * 3
         ({"temperature": 1.0, "top_k": 300}, []),
         ({"temperature": 1.0, "top_k": 1000}, []),
         ({"temperature": 1.0, "top_p": 0.8}, [generation.TopPLogitsWarper(0.8)]),
-        ({"temperature": 3.0, "top_p": 0.95}, [generation.TemperatureLogitsWarper(3), generation.TopPLogitsWarper(0.95)]),
+        (
+            {"temperature": 3.0, "top_p": 0.95},
+            [generation.TemperatureLogitsWarper(3.0), generation.TopPLogitsWarper(0.95)],
+        ),
         ({"temperature": 1.0, "min_p": 0.15}, [generation.MinPLogitsWarper(0.15)]),
         (
             {"temperature": 1.7, "top_k": 40, "top_p": 0.9, "min_p": 0.05},
@@ -84,7 +87,7 @@ LOGITS = np.random.default_rng(0).standard_normal(300) * 3
             ],
         ),
     ],
-)  # fmt: skip
+)
 def test_the_distribution_is_that_of_transformers(fields: dict[str, Any], processors: list[Any]) -> None:
     check(draw(LOGITS, **fields), processed(LOGITS, *processors))
 

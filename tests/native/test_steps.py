@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from headrace.plan import Plan, Step, fuse
 from headrace.reference import Context, Reference, Routing, State
 from headrace.weights.tensor import Weights
-from tests.native.builders import batch, hybrid, model
+from tests.native.builders import batch, float_tensor, hybrid, model, tensors
 
 SHAPES: list[dict[str, Any]] = [
     {},
@@ -59,7 +60,6 @@ def as_input(step: Step, value: Any) -> Any:
 @pytest.mark.parametrize("position", [0, 1000, 100_000])
 def test_rotation_matches_transformers_at_long_positions(isa: str, position: int) -> None:
     """float32 angles: in double precision, dimension 1 at position 100,000 would be off by 4e-3."""
-    torch = pytest.importorskip("torch")
     head_dim, theta = 64, 1e6
     plan, weights = attention_only(head_dim, theta)
     native = model(plan, weights, isa=isa, blocks=2 + position // 16)
@@ -80,8 +80,6 @@ def test_rotation_matches_transformers_at_long_positions(isa: str, position: int
 
 
 def attention_only(head_dim: int, theta: float) -> tuple[Plan, Weights]:
-    from tests.native.builders import float_tensor, tensors
-
     row = np.random.default_rng(8).standard_normal(head_dim).astype(np.float32)
     table = np.stack([np.concatenate([row, row, np.full(head_dim, v, np.float32)]) for v in (0, 1)])
     plan = Plan()
