@@ -11,7 +11,7 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
-from headrace import defaults, models
+from headrace import defaults, models, nano
 from headrace.defaults import Defaults
 from headrace.errors import FileInvalid, ModelNotFound, Unsupported
 from headrace.models import lfm2, lfm2_moe
@@ -22,7 +22,6 @@ from headrace.weights import gguf, safetensors
 from headrace.weights.fields import Fields
 from headrace.weights.tensor import Weights
 
-NANO = "nano"
 END_OF_TURN = ("<|im_end|>", "<|endoftext|>")  # end an answer whatever else a file says
 
 
@@ -59,15 +58,14 @@ def read(name_or_path: str | Path) -> Checkpoint:
 
 
 def _find(name_or_path: str | Path) -> Path:
-    if str(name_or_path) == NANO:
-        path = Path(__file__).parent / "nano" / "nano.gguf"
-        if not path.exists():
-            raise ModelNotFound(f"the embedded model is missing from this installation: {path} does not exist")
-        return path
+    if str(name_or_path) == nano.NAME:
+        if not nano.FILE.exists():
+            raise ModelNotFound(f"the embedded model is missing from this installation: {nano.FILE} does not exist")
+        return nano.FILE
     path = Path(name_or_path).expanduser()
     if path.exists():
         return path
-    raise ModelNotFound(f"there is no model {str(name_or_path)!r}: give {NANO!r}, a GGUF file, or a model folder")
+    raise ModelNotFound(f"there is no model {str(name_or_path)!r}: give {nano.NAME!r}, a GGUF file, or a model folder")
 
 
 @dataclass(frozen=True, slots=True)

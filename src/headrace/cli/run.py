@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import re
 import sys
-import time
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, Literal
+from typing import Any
 
 import click
 
-from headrace.checkpoint import NANO
+from headrace import nano
 
 SAMPLING = (
     click.option("--temperature", type=float, help="How freely to choose; 0 takes the most probable token."),
@@ -33,19 +35,33 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command("run")
-@click.argument("model", default=NANO)
+@click.argument("model", default=nano.NAME)
 @click.argument("prompt", required=False)
+@click.option("--system", metavar="TEXT", help="What the model is told before the conversation.")
+@click.option(
+    "--format", "format_", type=click.Choice(["json"]), help="Ask for JSON; exit code 1 if the answer is none."
+)
+@click.option("--tools", type=click.Choice(["builtin", "none"]), help="Offer the built-in tools (nano: by itself).")
 @click.option("--num-ctx", type=int, metavar="TOKENS", help="The context window; by default the model card's.")
 @click.option("--threads", type=int, help="Processors to use; by default all that this process may.")
-@click.option("--tools", type=click.Choice(["builtin", "none"]), help="Offer the built-in tools (nano: by itself).")
+@click.option(
+    "--keep-alive", metavar="DURATION", default="0", help="How long /load keeps the former model: 5m, 300, -1."
+)
+@click.option("--hide-thinking", is_flag=True, help="Do not show what the model thinks aloud.")
+@click.option("--nowordwrap", is_flag=True, help="Print what the model writes as it is: no wrapping, no Markdown.")
 @click.option("--verbose", is_flag=True, help="Print times, rates and memory after each answer.")
 @sampling_options
 def command(
     model: str,
     prompt: str | None,
+    system: str | None,
+    format_: str | None,
+    tools: str | None,
     num_ctx: int | None,
     threads: int | None,
-    tools: str | None,
+    keep_alive: str,
+    hide_thinking: bool,
+    nowordwrap: bool,
     verbose: bool,
     **sampling: Any,
 ) -> None:
@@ -53,21 +69,41 @@ def command(
 
     With PROMPT, or text piped in, it answers once; otherwise it opens a conversation. Text piped in follows PROMPT.
     """
+    keep_alive_s = duration_s(keep_alive)
     question = one_shot_prompt(prompt)
-    from headrace.cli._session import Session  # the engine and its libraries: not needed for `--help`
-    from headrace.model import load
+    from headrace.cli._session import Session, Settings  # the engine and its libraries: not needed for `--help`
 
-    began = time.perf_counter()
-    offered: Literal["builtin"] | None = "builtin" if tools == "builtin" or (not tools and model == NANO) else None
-    parameters = {name: value for name, value in sampling.items() if value not in (None, ())}
-    with load(model, num_ctx=num_ctx, threads=threads) as loaded:
-        session = Session(loaded, offered, parameters, verbose=verbose, load_s=time.perf_counter() - began)
-        if question is not None:
-            session.answer(question)
-            return
-        from headrace.cli._repl import converse
+    settings = Settings(
+        system=system,
+        json_only=format_ == "json",
+        show_thinking=not hide_thinking,
+        verbose=verbose,
+        wordwrap=not nowordwrap,
+        keep_alive_s=keep_alive_s,
+        parameters={name: value for name, value in sampling.items() if value not in (None, ())},
+    )
+    session = Session.open(model, settings, tools, num_ctx, threads)
+    with contextlib.closing(session):
+        if question is None:
+            from headrace.cli._repl import converse
 
-        converse(session)
+            converse(session)
+        elif not session.answer(question):
+            sys.exit(1)
+
+
+def duration_s(text: str) -> float:
+    """Seconds of an Ollama duration: "5m", "1h30m", "300" (seconds); negative is for ever."""
+    if re.fullmatch(r"-?\d+(\.\d+)?", text):
+        seconds = float(text)
+        return seconds if seconds >= 0 else math.inf
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text.removeprefix("-"):
+        raise click.BadParameter(
+            f"{text!r} is not a duration: write 5m, 300 (seconds) or -1", param_hint="--keep-alive"
+        )
+    seconds = sum(float(number) * {"ms": 1e-3, "s": 1, "m": 60, "h": 3600}[unit] for number, unit in parts)
+    return math.inf if text.startswith("-") else seconds
 
 
 def one_shot_prompt(prompt: str | None) -> str | None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from headrace.checkpoint import NANO
+from headrace import nano
 
 
 @click.command("show")
-@click.argument("model", default=NANO)
+@click.argument("model", default=nano.NAME)
 @click.option("--plan", is_flag=True, help="Print the plan: every operation, its weights and their types.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(model: str, plan: bool, as_json: bool) -> None:
@@ -24,10 +24,10 @@ def command(model: str, plan: bool, as_json: bool) -> None:
         click.echo(json.dumps(lines, indent=2) if as_json else "\n".join(lines))
         return
     facts = summary.summarise(source)
-    click.echo(json.dumps(facts, indent=2, ensure_ascii=False) if as_json else _page(facts))
+    click.echo(json.dumps(facts, indent=2, ensure_ascii=False) if as_json else page(facts))
 
 
-def _page(facts: dict[str, Any]) -> str:
+def page(facts: dict[str, Any]) -> str:
     """Sections of aligned rows, as `ollama show` prints them."""
     sections = {
         "Model": _model(facts),

@@ -1,0 +1,204 @@
+"""The commands of the conversation: `/set`, `/show`, `/load` and the like."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import click
+
+from headrace import summary
+from headrace.cli._session import Session, is_saved
+from headrace.cli.show import page
+from headrace.engine.request import WHOLE, Parameters
+from headrace.errors import RequestInvalid
+
+PARAMETERS = tuple(field.name for field in dataclasses.fields(Parameters) if field.name != "logit_bias")
+
+SETTINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "parameter": "NAME VALUE  change a parameter, or num_ctx; --help of run lists them",
+        "system": "TEXT           what the model is told first; without TEXT nothing",
+        "format": "json           ask for JSON, and say if the answer is none",
+        "noformat": "               any answer",
+        "think": "               show what the model thinks aloud",
+        "nothink": "               hide it",
+        "verbose": "               print times and rates after each answer",
+        "quiet": "               do not",
+        "wordwrap": "               wrap lines and render Markdown",
+        "nowordwrap": "               print what the model writes, as it is",
+        "history": "               remember what is typed, for the next time",
+        "nohistory": "               do not",
+    }
+)
+SHOWN: Mapping[str, str] = MappingProxyType(
+    {
+        "info": "what the model is",
+        "system": "what it is told first",
+        "template": "its chat template",
+        "parameters": "the parameters, and where each comes from",
+    }
+)
+HELP = """\
+/set ...        change a setting (/help set)
+/show ...       show the model or a setting (/help show)
+/load MODEL     another model, or a saved conversation
+/save FILE      save the conversation
+/clear          forget the conversation so far
+/bye            leave (so does Ctrl-D)
+/?, /help       this help; /help shortcuts
+
+Use \"\"\" to begin and end a message of several lines."""
+SHORTCUTS = """\
+Up, Down        earlier messages
+Tab             complete a command
+Ctrl-G          write the message in $EDITOR
+Ctrl-A, Ctrl-E  to the start, to the end of the line
+Ctrl-K, Ctrl-U  delete to the end, to the start
+Ctrl-W          delete the word before
+Ctrl-L          clear the screen
+Ctrl-C          stop an answer, or drop what is typed
+Ctrl-D          leave"""
+
+
+def obey(session: Session, line: str, set_history: Callable[[bool], None]) -> None:
+    """Runs one command. Raises UserError where it is not understood."""
+    name, _, rest = line.partition(" ")
+    rest = rest.strip()
+    match name:
+        case "/?" | "/help":
+            click.echo(_help(rest))
+        case "/set":
+            _set(session, rest, set_history)
+        case "/show":
+            click.echo(_show(session, rest))
+        case "/load":
+            _load(session, rest)
+        case "/save":
+            session.save(Path(_needed(rest, "/save FILE")).expanduser())
+            click.echo(f"Saved as {rest}.")
+        case "/clear":
+            session.clear()
+            click.echo("The conversation is cleared.")
+        case _:
+            raise RequestInvalid(f"Unknown command {name!r}: /? lists them")
+
+
+def completions() -> dict[str, Any]:
+    """What can follow what, for Tab."""
+    return {
+        "/set": dict.fromkeys(SETTINGS)
+        | {"parameter": dict.fromkeys((*PARAMETERS, "num_ctx")), "format": {"json": None}},
+        "/show": dict.fromkeys(SHOWN),
+        "/help": dict.fromkeys(("set", "show", "shortcuts")),
+        **dict.fromkeys(("/load", "/save", "/clear", "/bye", "/?")),
+    }
+
+
+def _help(topic: str) -> str:
+    match topic:
+        case "":
+            return HELP
+        case "set":
+            return "\n".join(f"/set {name:<11}{text}" for name, text in SETTINGS.items())
+        case "show":
+            return "\n".join(f"/show {name:<11}{text}" for name, text in SHOWN.items())
+        case "shortcuts":
+            return SHORTCUTS
+    raise RequestInvalid(f"there is no help on {topic!r}: /help, /help set, /help show, /help shortcuts")
+
+
+def _set(session: Session, rest: str, set_history: Callable[[bool], None]) -> None:
+    name, _, value = rest.partition(" ")
+    settings, value = session.settings, value.strip()
+    if value and name not in ("parameter", "system", "format"):
+        raise RequestInvalid(f"/set {name} takes nothing more, but there is {value!r}")
+    match name:
+        case "parameter":
+            _set_parameter(session, value)
+        case "system":
+            settings.system = value.strip('"').strip() or None
+        case "format" | "noformat":
+            if name == "format" and value != "json":
+                raise RequestInvalid(f"/set format is {value!r} but should be json")
+            settings.json_only = name == "format"
+        case "think" | "nothink":
+            settings.show_thinking = name == "think"
+        case "verbose" | "quiet":
+            settings.verbose = name == "verbose"
+        case "wordwrap" | "nowordwrap":
+            settings.wordwrap = name == "wordwrap"
+        case "history" | "nohistory":
+            set_history(name == "history")
+        case _:
+            raise RequestInvalid(f"there is no setting {name!r}: /help set lists them")
+    click.echo(f"Set {rest.splitlines()[0]}." if rest else "")
+
+
+def _set_parameter(session: Session, text: str) -> None:
+    name, *values = text.split()
+    if not values:
+        raise RequestInvalid("a parameter needs a name and a value: /set parameter temperature 0.5")
+    if name == "num_ctx":
+        session.resize(_number(name, values[0], whole=True))
+        return
+    value = values if name == "stop" else _number(name, values[0], whole=name in WHOLE)
+    session.model.checkpoint.defaults.parameters.override(**{name: value})  # says what is wrong with it
+    session.settings.parameters[name] = value
+
+
+def _number(name: str, text: str, *, whole: bool) -> Any:
+    try:
+        return int(text) if whole else float(text)
+    except ValueError:
+        raise RequestInvalid(f"{name} is {text!r} but should be a {'whole ' if whole else ''}number") from None
+
+
+def _show(session: Session, what: str) -> str:
+    source = session.model.checkpoint
+    match what:
+        case "info":
+            return page(summary.summarise(source))
+        case "system":
+            return session.settings.system or "(no system prompt)"
+        case "template":
+            return source.template.source
+        case "parameters":
+            return _parameters(session)
+    raise RequestInvalid(f"/show needs one of {', '.join(SHOWN)}")
+
+
+def _parameters(session: Session) -> str:
+    """Every parameter, its value, and who says so."""
+    defaults, given = session.model.checkpoint.defaults, session.settings.parameters
+    current = defaults.parameters.override(**given)
+    rows = [f"{'num_ctx':<20}{session.model.num_ctx}"]
+    for name in PARAMETERS:
+        origin = "you" if name in given else defaults.origins.get(name, "Headrace")
+        rows.append(f"{name:<20}{_shown(getattr(current, name))}  ({origin})")
+    return "\n".join(rows)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "drawn"
+    return f"{value:g}" if isinstance(value, float) else repr(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def _load(session: Session, name: str) -> None:
+    path = Path(_needed(name, "/load MODEL")).expanduser()
+    if is_saved(path):
+        session.restore(path)
+        click.echo(f"Went back to the conversation of {len(session.messages)} messages with {session.name}.")
+        return
+    session.switch(name)
+    click.echo(f"Loaded {name}.")
+
+
+def _needed(value: str, usage: str) -> str:
+    if not value:
+        raise RequestInvalid(f"something is missing: {usage}")
+    return value
