@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,10 @@ TEMPLATE = (Path(__file__).parent / "template.jinja").read_text(encoding="utf-8"
 Message = dict[str, Any]
 Segment = tuple[str, bool]  # a piece of text, and whether the model says it
 
-_KINDS = {
-    arithmetic: 40, clock: 8, add_to_date: 9, days_between: 7, convert_units: 13, text_statistics: 8, small_talk: 11, outside: 10,
+# Each kind of exchange: how often, and the tool that it needs.
+_KINDS: dict[Callable[[random.Random, str], Exchange], tuple[float, str]] = {
+    arithmetic: (36, "calculate"), clock: (11, "current_time"), add_to_date: (8, "add_to_date"), days_between: (6, "days_between"),
+    convert_units: (12, "convert_units"), text_statistics: (12, "text_statistics"), small_talk: (12, ""), outside: (8, ""),
 }  # fmt: skip
 _ERRORS = (
     "division by zero", "the result is too large", "unexpected '{w}' in the expression", "missing ')'", "unknown unit '{w}'",
@@ -68,10 +71,10 @@ def prefix(rng: random.Random) -> Prefix:
     """All six tools as Headrace shows them, half the time; else some of them in any order, reworded, or none."""
     schemas = builtin_schemas()
     kind = rng.random()
-    if kind > 0.9:
+    if kind > 0.92:
         schemas = []
-    elif kind > 0.55:
-        schemas = rng.sample(schemas, rng.choice((1, 1, 2, 3, 4, 5, 6, 6)))
+    elif kind > 0.5:
+        schemas = rng.sample(schemas, rng.choice((1, 1, 1, 2, 2, 3, 4, 5, 6, 6)))
         if rng.random() < 0.3:
             schemas = [_reworded(rng, schema) for schema in schemas]
     shown = [{"type": "function", "function": schema} for schema in schemas] if rng.random() < 0.04 else schemas
@@ -80,11 +83,12 @@ def prefix(rng: random.Random) -> Prefix:
 
 
 def dialogue(rng: random.Random, offered: frozenset[str]) -> list[Exchange]:
-    """One to four exchanges; a later one may speak of the number before it."""
+    """One to four exchanges, mostly for tools on offer; a later one may speak of the number before it."""
     exchanges: list[Exchange] = []
     number = ""
+    weights = [weight if not tool or tool in offered or not offered else weight / 4 for weight, tool in _KINDS.values()]
     for _ in range(rng.choices((1, 2, 3, 4), (60, 20, 12, 8))[0]):
-        kind = arithmetic if number and rng.random() < 0.35 else rng.choices(list(_KINDS), list(_KINDS.values()))[0]
+        kind = arithmetic if number and rng.random() < 0.35 else rng.choices(list(_KINDS), weights)[0]
         exchange = _told(rng, kind(rng, number), offered)
         number = exchange.number
         exchanges.append(exchange)

@@ -138,7 +138,9 @@ def _add_metadata(writer: gguf.GGUFWriter, c: Config) -> None:
     writer.add_description("A small LFM2-style mixture-of-experts model that uses Headrace's built-in tools")
     writer.add_license("apache-2.0")
     writer.add_languages(["en"])
-    writer.add_float32("general.sampling.temp", 0.0)
+    # nano copies figures: no token may be made less likely because it was already said.
+    for key, value in {"temp": 0.0, "min_p": 0.0, "penalty_repeat": 1.0}.items():
+        writer.add_float32(f"general.sampling.{key}", value)
     writer.add_block_count(len(c.layer_types))
     writer.add_context_length(c.max_position_embeddings)
     writer.add_embedding_length(c.hidden_size)

@@ -168,8 +168,8 @@ def sentence(rng: random.Random) -> str:
     if rng.random() < 0.2:
         return _word(rng)
     parts = []
-    for _ in range(rng.choice((1, 1, 1, 1, 2, 3))):
-        body = [_word(rng) for _ in range(rng.randrange(1, 10))]
+    for _ in range(rng.choice((1, 1, 1, 1, 1, 1, 2, 3))):
+        body = [_word(rng) for _ in range(rng.choice((1, 2, 2, 3, 3, 4, 5, 6, 8)))]
         body = [word + "," if rng.random() < 0.06 and word is not body[-1] else word for word in body]
         body[0] = body[0].capitalize() if rng.random() < 0.5 else body[0]
         parts.append(" ".join(body))
@@ -181,11 +181,11 @@ def sentence(rng: random.Random) -> str:
 def _word(rng: random.Random) -> str:
     """Mostly a common word; else a number, a name, or a word that nobody has seen."""
     kind = rng.random()
-    if kind < 0.85:
+    if kind < 0.92:
         return rng.choice(words.COMMON)
-    if kind < 0.94:
+    if kind < 0.95:
         return "".join(rng.choice(_SYLLABLES) for _ in range(rng.randrange(1, 5)))
-    return integer(rng) if kind < 0.97 else rng.choice(words.NAMES)
+    return integer(rng) if kind < 0.975 else rng.choice(words.NAMES)
 
 
 _SYLLABLES = tuple(

@@ -27,6 +27,8 @@ def casual(rng: random.Random, text: str) -> str:
         text = text[0].lower() + text[1:] if not text.startswith("I ") else text
     if rng.random() < 0.3 and text[-1] in "?.":
         text = text[:-1]
+    if rng.random() < 0.06 and text[-1].isalnum():
+        text += say(rng, " for [me|me|us|my [sister|friend|class|project|list]][|?|, please]")
     if rng.random() < 0.08 and text[-1].isalnum():
         text += say(rng, "[ please| pls| please?|, please.| thanks|, thank you|?| ?|!]")
     elif rng.random() < 0.06:
