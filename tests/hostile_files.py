@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import os
+import resource
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +22,31 @@ from headrace.weights import gguf
 TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 8, "Q6_K": 14, "BF16": 30}
 BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 8: (32, 34), 14: (256, 210), 30: (1, 2)}
 
+HANG_S, MEMORY_BYTES = 240, 1 << 30
+SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")  # its shadow memory is terabytes of addresses
+
 # Stand-ins for a value of any key: wrong types, edges of ranges, and what no JSON or GGUF writer would put there.
 WRONG: tuple[Any, ...] = (
     *(0, 1, -1, 3, 7, 2**31 - 1, 2**31, 2**63, 2**64 - 1),
     *(1.5, -0.0, 1e30, float("nan"), float("inf"), float("-inf")),
     *(True, False, "", "x" * 3000, "a\nb", "\0", [], [0], [1, 2], [0.5, float("inf")], ["a"], ["", ""]),
 )
+
+
+@contextmanager
+def bounds() -> Iterator[None]:
+    """A hang ends the process with its stack; an allocation of what a file claims is a MemoryError."""
+    faulthandler.dump_traceback_later(HANG_S, exit=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    statm = Path("/proc/self/statm")
+    if not SANITIZED and statm.exists():
+        now = int(statm.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY_BYTES, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        faulthandler.cancel_dump_traceback_later()
 
 
 @dataclass

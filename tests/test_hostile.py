@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import faulthandler
 import json
-import os
 import re
-import resource
 import shutil
 import struct
 from collections.abc import Callable, Iterator
@@ -25,6 +22,7 @@ from tests.hostile_files import (
     Entry,
     Gguf,
     array,
+    bounds,
     outcome,
     places,
     removed,
@@ -32,9 +30,6 @@ from tests.hostile_files import (
     safetensors,
     split_safetensors,
 )
-
-SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")  # its shadow memory is terabytes of addresses
-HANG_S, MEMORY_BYTES = 240, 1 << 30
 
 TINY: dict[str, Any] = {
     "hidden_size": 8,
@@ -51,16 +46,9 @@ TINY: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def bounds() -> Iterator[None]:
-    """A hang ends the process with its stack; an allocation of what a file claims is a MemoryError."""
-    faulthandler.dump_traceback_later(HANG_S, exit=True)
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if not SANITIZED and Path("/proc/self/statm").exists():
-        now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY_BYTES, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-    faulthandler.cancel_dump_traceback_later()
+def in_bounds() -> Iterator[None]:
+    with bounds():
+        yield
 
 
 @pytest.fixture(scope="module")
