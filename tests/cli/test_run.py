@@ -81,6 +81,7 @@ def test_help_and_version() -> None:
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Any]:
     environment = os.environ | {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm"}
+    environment["PROMPT_TOOLKIT_NO_CPR"] = "1"  # nobody answers where the cursor is
     child = pexpect.spawn(HEADRACE[0], [*HEADRACE[1:], "run"], env=environment, timeout=60, encoding="utf-8")
     yield child
     child.close(force=True)

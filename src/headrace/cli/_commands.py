@@ -87,15 +87,16 @@ def obey(session: Session, line: str, set_history: Callable[[bool], None]) -> No
             raise RequestInvalid(f"Unknown command {name!r}: /? lists them")
 
 
-def completions() -> dict[str, Any]:
-    """What can follow what, for Tab."""
-    return {
-        "/set": dict.fromkeys(SETTINGS)
-        | {"parameter": dict.fromkeys((*PARAMETERS, "num_ctx")), "format": {"json": None}},
-        "/show": dict.fromkeys(SHOWN),
-        "/help": dict.fromkeys(("set", "show", "shortcuts")),
-        **dict.fromkeys(("/load", "/save", "/clear", "/bye", "/?")),
-    }
+def completions() -> list[str]:
+    """Every command with what can follow it, for Tab."""
+    settings = [name for name in SETTINGS if name not in ("parameter", "format")]
+    return [
+        *(f"/set {name}" for name in (*settings, "format json")),
+        *(f"/set parameter {name}" for name in (*PARAMETERS, "num_ctx")),
+        *(f"/show {name}" for name in SHOWN),
+        *(f"/help {topic}" for topic in ("set", "show", "shortcuts")),
+        *("/load", "/save", "/clear", "/bye", "/?"),
+    ]
 
 
 def _help(topic: str) -> str:
@@ -139,7 +140,7 @@ def _set(session: Session, rest: str, set_history: Callable[[bool], None]) -> No
 
 
 def _set_parameter(session: Session, text: str) -> None:
-    name, *values = text.split()
+    name, *values = text.split() or [""]
     if not values:
         raise RequestInvalid("a parameter needs a name and a value: /set parameter temperature 0.5")
     if name == "num_ctx":

@@ -2,95 +2,188 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import shutil
 import sys
-from typing import TYPE_CHECKING, Protocol
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 import click
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.live import Live
+from headrace.events import Event, Text, Thinking, ToolCall, ToolResult
 
-FENCE = "```"
+if TYPE_CHECKING:
+    from headrace.cli._markdown import Renderer
+
+FRAME_S: Final = 0.04  # between two paintings of a block that grows
+# Control characters out of an answer or a tool would command the terminal: they are shown as pictures of themselves.
+VISIBLE: Final = {code: 0x2400 + code for code in range(32)} | {code: "\ufffd" for code in range(0x80, 0xA0)}
+TERMINAL_SAFE: Final = VISIBLE | {0x7F: 0x2421, ord("\n"): "\n", ord("\t"): "\t", ord("\r"): None}
 
 
 class Display(Protocol):
-    """Takes an answer as it grows; `end` is called once, whether or not the answer came to its end."""
+    """Takes the text of an answer as it grows. `rest` puts the cursor on a line of its own: at the end, whether or not
+    the answer came to it, and before something else is printed."""
 
     def write(self, text: str) -> None: ...
 
-    def end(self) -> None: ...
+    def rest(self) -> None: ...
 
 
 def display_for_stdout(wordwrap: bool) -> Display:
     """Markdown where there is a terminal and lines may be wrapped; else the text as the model writes it."""
-    if wordwrap and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-        return MarkdownDisplay()
-    return PlainDisplay()
+    terminal = sys.stdout.isatty()
+    if wordwrap and terminal and os.environ.get("TERM", "dumb") != "dumb":
+        from headrace.cli._markdown import Renderer  # a tenth of a second: only a terminal waits for it
+
+        return MarkdownDisplay(sys.stdout, Renderer())
+    return PlainDisplay(terminal)
 
 
+@dataclass(slots=True)
+class Screen:
+    """An answer on stdout, and everything about it on stderr."""
+
+    display: Display
+    show_thinking: bool
+    _thinks: bool = False
+
+    def show(self, event: Event) -> None:
+        match event:
+            case Text(text):
+                self._end_thought()
+                self.display.write(text)
+            case Thinking(text) if self.show_thinking:
+                if not self._thinks:
+                    self.display.rest()
+                self._thinks = True
+                click.secho(_safe(text), nl=False, dim=True, err=True)
+            case ToolCall(name=name, arguments=arguments):
+                self._aside(f"→ {name}({_arguments(arguments)})")
+            case ToolResult(content=content):
+                self._aside(f"← {content}")
+
+    def end(self) -> None:
+        self._end_thought()
+        self.display.rest()
+
+    def _aside(self, line: str) -> None:
+        self.end()
+        click.secho(_safe(line), dim=True, err=True)
+
+    def _end_thought(self) -> None:
+        if self._thinks:
+            click.echo("\n", err=True)
+        self._thinks = False
+
+
+@dataclass(slots=True)
 class PlainDisplay:
     """The text and nothing else."""
 
-    __slots__ = ()
+    terminal: bool
+    _inside_line: bool = False
 
     def write(self, text: str) -> None:
-        click.echo(text, nl=False)
+        if text:
+            click.echo(_safe(text) if self.terminal else text, nl=False)
+            self._inside_line = not text.endswith("\n")
 
-    def end(self) -> None:
-        click.echo()
+    def rest(self) -> None:
+        if self._inside_line:
+            click.echo()
+        self._inside_line = False
 
 
 class MarkdownDisplay:
-    """Renders block by block: the one that grows is drawn anew, and printed for good when the next one begins."""
+    """The block that grows is painted over itself, row by row where rows differ; the cursor rests at its end.
 
-    __slots__ = ("_block", "_console", "_live")
+    A block higher than the terminal is cut at the top while it grows, and printed whole when it is complete, so that
+    nothing is missing when one scrolls back. A block that was printed is never touched again.
+    """
 
-    def __init__(self) -> None:
-        from rich.console import Console  # a tenth of a second: only a terminal waits for it
+    __slots__ = ("_begun", "_output", "_painted", "_painted_at", "_renderer", "_text")
 
-        self._console: Console = Console(highlight=False)
-        self._block = ""
-        self._live: Live | None = None
+    def __init__(self, output: TextIO, renderer: Renderer) -> None:
+        self._output = output
+        self._renderer = renderer
+        self._text = ""  # of the block that grows
+        self._painted: list[str] = []  # its rows on the screen
+        self._painted_at = 0.0
+        self._begun = False  # a block stands above: the next one keeps a distance
 
     def write(self, text: str) -> None:
-        self._block += text
-        while (end := block_end(self._block)) is not None:
-            block, self._block = self._block[:end], self._block[end:]
-            self._print(block)
-        self._draw()
+        self._text += _safe(text)
+        if "\n" in text:
+            blocks, self._text = self._renderer.split(self._text)
+            for block in blocks:
+                self._finish(block)
+        if time.monotonic() - self._painted_at >= FRAME_S:
+            self._paint(self._rows(self._text)[1 - shutil.get_terminal_size().lines :])
+            self._painted_at = time.monotonic()
 
-    def end(self) -> None:
-        self._print(self._block)
-        self._block = ""
+    def rest(self) -> None:
+        self._finish(self._text)
+        self._text, self._begun = "", False
 
-    def _draw(self) -> None:
-        from rich.live import Live
-        from rich.markdown import Markdown
+    def _finish(self, block: str) -> None:
+        if rows := self._rows(block):
+            self._paint(rows)
+            self._output.write("\n")
+            self._output.flush()
+            self._painted, self._begun = [], True
 
-        if not self._block.strip():
-            return
-        if self._live is None:
-            self._live = Live(console=self._console, transient=True, refresh_per_second=12)
-            self._live.start()
-        self._live.update(Markdown(self._block))
+    def _rows(self, block: str) -> list[str]:
+        rows = self._renderer.rows(block, max(shutil.get_terminal_size().columns - 1, 1))
+        return ["", *rows] if rows and self._begun else rows
 
-    def _print(self, block: str) -> None:
-        from rich.markdown import Markdown
+    def _paint(self, rows: list[str]) -> None:
+        """Makes the rows on the screen these rows, in one write."""
+        old = self._painted
+        if (
+            old
+            and len(rows) >= len(old)
+            and rows[: len(old) - 1] == old[:-1]
+            and rows[len(old) - 1].startswith(old[-1])
+        ):
+            more = [rows[len(old) - 1][len(old[-1]) :], *rows[len(old) :]]  # the usual case: it only grew
+            self._output.write("\n".join(more))
+        else:
+            same = next(
+                (i for i, (a, b) in enumerate(zip(old, rows, strict=False)) if a != b), min(len(old), len(rows))
+            )
+            first = max(min(same, len(old) - 1, len(rows) - 1), 0)
+            up = f"\x1b[{len(old) - 1 - first}A" if len(old) - 1 > first else ""
+            erase = "\x1b[J" if len(old) > len(rows) else ""
+            self._output.write(f"{up}\r{erase}" + "\n".join(f"\x1b[K{row}" for row in rows[first:]))
+        self._output.flush()
+        self._painted = rows
 
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-        if block.strip():
-            self._console.print(Markdown(block))
+
+@contextlib.contextmanager
+def unechoed() -> Iterator[None]:
+    """What is typed while an answer grows waits for the next prompt, and is not printed amid the answer."""
+    if not sys.stdin or not sys.stdin.isatty():
+        yield
+        return
+    import termios
+
+    before = termios.tcgetattr(sys.stdin)
+    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
-def block_end(text: str) -> int | None:
-    """Where the first block of Markdown ends: after an empty line that no code fence holds. None: it still grows."""
-    place = text.find("\n\n")
-    while place >= 0:
-        if sum(line.lstrip().startswith(FENCE) for line in text[:place].splitlines()) % 2 == 0:
-            return place + 2
-        place = text.find("\n\n", place + 2)
-    return None
+def _safe(text: str) -> str:
+    return text.translate(TERMINAL_SAFE)
+
+
+def _arguments(arguments: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())

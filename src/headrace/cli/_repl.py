@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from platformdirs import user_state_dir
 from prompt_toolkit import PromptSession
-from prompt_toolkit.completion import NestedCompleter
+from prompt_toolkit.completion import WordCompleter
 from prompt_toolkit.formatted_text import HTML
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -70,7 +70,7 @@ class Reader:
 def _editor(history: History) -> PromptSession[str]:
     return PromptSession(
         history=history,
-        completer=NestedCompleter.from_nested_dict(completions()),
+        completer=WordCompleter(completions(), sentence=True),
         complete_while_typing=False,
         key_bindings=_keys(),
         tempfile_suffix=".txt",

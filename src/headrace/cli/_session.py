@@ -12,9 +12,9 @@ from typing import Any, Literal
 import click
 
 from headrace import nano
-from headrace.cli._display import Display, display_for_stdout
+from headrace.cli._display import Screen, display_for_stdout, unechoed
 from headrace.errors import FileInvalid, HeadraceError, RequestInvalid
-from headrace.events import Done, Event, Text, Thinking, ToolCall, ToolResult
+from headrace.events import Done
 from headrace.machine import peak_memory_bytes
 from headrace.model import Model, load
 from headrace.transcript import Transcript
@@ -65,21 +65,26 @@ class Session:
         """
         before = len(self.messages)
         self.messages.append({"role": "user", "content": question})
-        said, display = Transcript(self.messages), display_for_stdout(self.settings.wordwrap)
-        events = self.model.chat(self._prompted(), tools=self.tools, run_tools=True, **self.settings.parameters)
+        said, settings = Transcript(self.messages), self.settings
+        screen = Screen(display_for_stdout(settings.wordwrap and not settings.json_only), settings.show_thinking)
         done: Done | None = None
         try:
-            for event in events:
-                said.add(event)
-                self._show(event, display)
-                done = event if isinstance(event, Done) else done
+            events = self.model.chat(self._prompted(), tools=self.tools, run_tools=True, **settings.parameters)
+            with unechoed():
+                for event in events:
+                    said.add(event)
+                    screen.show(event)
+                    done = event if isinstance(event, Done) else done
         except HeadraceError:
             del self.messages[before:]  # what could not be answered was not said
             raise
+        except KeyboardInterrupt:
+            self._drop_unanswered(before)
+            raise
         finally:
-            display.end()
+            screen.end()
         self._report(done)
-        return not self.settings.json_only or self._is_json()
+        return not settings.json_only or self._is_json()
 
     def clear(self) -> None:
         self.messages.clear()
@@ -138,24 +143,24 @@ class Session:
         system = "\n".join(part for part in parts if part)
         return [{"role": "system", "content": system}, *self.messages] if system else list(self.messages)
 
+    def _drop_unanswered(self, before: int) -> None:
+        """After an interruption: calls without their results, and a question of which nothing was answered."""
+        last = self.messages[-1]
+        if last["role"] == "assistant":
+            last.pop("tool_calls", None)
+            if not last["content"]:
+                self.messages.pop()
+        if len(self.messages) == before + 1:
+            self.messages.pop()
+
     def _is_json(self) -> bool:
+        last = self.messages[-1]
         try:
-            json.loads(self.messages[-1]["content"])
+            json.loads(last["content"] if last["role"] == "assistant" else "")
         except ValueError:
             click.secho("Warning: the answer is not JSON", err=True)
             return False
         return True
-
-    def _show(self, event: Event, display: Display) -> None:
-        match event:
-            case Text(text):
-                display.write(text)
-            case Thinking(text) if self.settings.show_thinking:
-                click.secho(text, nl=False, dim=True, err=True)
-            case ToolCall(name=name, arguments=arguments):
-                click.secho(f"→ {name}({_arguments(arguments)})", dim=True, err=True)
-            case ToolResult(content=content):
-                click.secho(f"← {content}", dim=True, err=True)
 
     def _report(self, done: Done | None) -> None:
         if done is None:
@@ -208,10 +213,6 @@ def _read_saved(path: Path) -> dict[str, Any]:
         } if all(isinstance(message, Mapping) and isinstance(message.get("role"), str) for message in messages):
             return dict(saved)
     raise FileInvalid(path, "this is no conversation saved by this version of Headrace")
-
-
-def _arguments(arguments: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())
 
 
 def _rate(tokens: int, seconds: float) -> str:
