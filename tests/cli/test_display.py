@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 import shutil
@@ -70,7 +71,7 @@ def screen_of(written: str) -> list[str]:
 
 def cut(text: str, places: list[int]) -> list[str]:
     places = [0, *sorted(places), len(text)]
-    return [text[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [text[start:end] for start, end in itertools.pairwise(places)]
 
 
 def test_a_page() -> None:
@@ -91,9 +92,9 @@ def test_a_page() -> None:
         "",
         " • site (https://example.org/page)",
         "",
-        " a   b",
-        " ───────",
-        " 1   2",
+        " a  b",
+        " ────",
+        " 1  2",
         "",
         "▌ quoted",
         "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 FRAME_S: Final = 0.04  # between two paintings of a block that grows
 # Control characters out of an answer or a tool would command the terminal: they are shown as pictures of themselves.
-VISIBLE: Final = {code: 0x2400 + code for code in range(32)} | {code: "\ufffd" for code in range(0x80, 0xA0)}
-TERMINAL_SAFE: Final = VISIBLE | {0x7F: 0x2421, ord("\n"): "\n", ord("\t"): "\t", ord("\r"): None}
+PICTURES: Final = {code: 0x2400 + code for code in range(32)} | dict.fromkeys(range(0x80, 0xA0), "\ufffd")
+TERMINAL_SAFE: Final = PICTURES | {0x7F: 0x2421, ord("\n"): "\n", ord("\t"): "\t", ord("\r"): None}
 
 
 class Display(Protocol):
@@ -90,7 +91,7 @@ class PlainDisplay:
 
     def write(self, text: str) -> None:
         if text:
-            click.echo(_safe(text) if self.terminal else text, nl=False)
+            click.echo(_safe(text) if self.terminal else text, nl=False, color=True)  # click must strip nothing
             self._inside_line = not text.endswith("\n")
 
     def rest(self) -> None:
@@ -143,21 +144,13 @@ class MarkdownDisplay:
 
     def _paint(self, rows: list[str]) -> None:
         """Makes the rows on the screen these rows, in one write."""
-        old = self._painted
-        if (
-            old
-            and len(rows) >= len(old)
-            and rows[: len(old) - 1] == old[:-1]
-            and rows[len(old) - 1].startswith(old[-1])
-        ):
-            more = [rows[len(old) - 1][len(old[-1]) :], *rows[len(old) :]]  # the usual case: it only grew
-            self._output.write("\n".join(more))
+        old, last = self._painted, len(self._painted) - 1
+        if old and len(rows) > last and rows[:last] == old[:last] and rows[last].startswith(old[last]):
+            self._output.write("\n".join([rows[last][len(old[last]) :], *rows[last + 1 :]]))  # it only grew, as usual
         else:
-            same = next(
-                (i for i, (a, b) in enumerate(zip(old, rows, strict=False)) if a != b), min(len(old), len(rows))
-            )
-            first = max(min(same, len(old) - 1, len(rows) - 1), 0)
-            up = f"\x1b[{len(old) - 1 - first}A" if len(old) - 1 > first else ""
+            same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(old, rows, strict=False)))
+            first = max(min(same, last, len(rows) - 1), 0)
+            up = f"\x1b[{last - first}A" if last > first else ""
             erase = "\x1b[J" if len(old) > len(rows) else ""
             self._output.write(f"{up}\r{erase}" + "\n".join(f"\x1b[K{row}" for row in rows[first:]))
         self._output.flush()

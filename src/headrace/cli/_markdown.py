@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -14,7 +15,9 @@ from rich.text import Text
 
 # What would take characters out of sight: HTML tags, references, pictures, angle brackets.
 HIDING = ("reference", "image", "autolink")
-PADDING = re.compile(r" +((?:\x1b\[[\d;]*m)*)$")
+INDENT = 4  # columns that a level of nesting takes at most
+ESCAPE = re.compile(r"\x1b\[[\d;]*m")
+PADDING = re.compile(rf" +((?:{ESCAPE.pattern})*)$")
 
 
 class Renderer:
@@ -33,17 +36,21 @@ class Renderer:
         if len(starts) < 2:
             return [], text
         lines = text.split("\n")
-        blocks = ["\n".join(lines[start:end]) for start, end in zip(starts, starts[1:], strict=False)]
+        blocks = ["\n".join(lines[start:end]) for start, end in itertools.pairwise(starts)]
         return blocks, "\n".join(lines[starts[-1] :])
 
     def rows(self, text: str, width: int) -> list[str]:
         """The text, one block or more, as rows of at most `width` columns, with the terminal's escapes in them."""
+        plain = Text(text.strip("\n"))
         try:
-            rows = self._print(self._markdown(text), width)
+            shown = self._markdown(text)
+            if max((token.level for token in shown.parsed), default=0) * INDENT > width:
+                return self._print(plain, width)  # nested too deeply to leave room for words
+            rows = self._print(shown, width)
         except Exception:  # whatever a renderer trips over, the answer is still to be read
-            rows = self._print(Text(text.strip("\n")), width)
+            return self._print(plain, width)
         cut = any("…" in row for row in rows) and "…" not in text  # a table too wide for its words
-        return self._print(Text(text.strip("\n")), width) if cut else rows
+        return self._print(plain, width) if cut else rows
 
     def _markdown(self, text: str) -> Markdown:
         shown = Markdown("", code_theme="ansi_dark", hyperlinks=False)
@@ -59,11 +66,8 @@ class Renderer:
         with self._console.capture() as captured:
             self._console.print(shown)
         rows = [PADDING.sub(r"\1", row) for row in captured.get().split("\n")]
-        while rows and not rows[-1]:
-            rows.pop()
-        while rows and not rows[0]:
-            rows.pop(0)
-        return rows
+        filled = [place for place, row in enumerate(rows) if ESCAPE.sub("", row).strip()]
+        return rows[filled[0] : filled[-1] + 1] if filled else []
 
 
 def _keep_breaks(tokens: Sequence[Token]) -> None:
