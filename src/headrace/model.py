@@ -192,13 +192,13 @@ def _check_memory(source: Checkpoint, num_ctx: int, available: int | None) -> No
         return
     advice = "ask for a smaller window with --num-ctx" if needed["weights"] < available else "take a smaller model"
     raise RequestInvalid(
-        f"{source.name} needs {_gigabytes(needed['weights'])} for its weights and {_gigabytes(needed['cache'])} for a "
-        f"window of {num_ctx} tokens, but this machine has {_gigabytes(available)} of memory: {advice}"
+        f"{source.name} needs {_size(needed['weights'])} for its weights and {_size(needed['cache'])} for a "
+        f"window of {num_ctx} tokens, but this machine has {_size(available)} of memory: {advice}"
     )
 
 
-def _gigabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.2f} GB"
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.2f} MB"
 
 
 def _total(done: Sequence[Done]) -> Done:

@@ -1,0 +1,348 @@
+"""Every error of the tree has a sentence, an exit code and an HTTP status, and a way to run into it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import headrace
+from headrace import cli, errors, model
+from headrace.engine import core
+from headrace.errors import (
+    OUTCOMES,
+    ContextExceeded,
+    CoreMissing,
+    FileInvalid,
+    HeadraceError,
+    ModelClosed,
+    ModelNotFound,
+    RequestInvalid,
+    TemplateInvalid,
+    ToolFailed,
+    Unsupported,
+    UserError,
+)
+from headrace.machine import memory_bytes
+from headrace.tools import builtin
+from tests import random_models
+
+ROOT = Path(__file__).parents[1]
+
+
+def tree(root: type[HeadraceError]) -> Iterator[type[HeadraceError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from tree(child)
+
+
+def test_outcomes_are_total_and_hold_nothing_else() -> None:
+    assert set(OUTCOMES) == {kind for kind in tree(HeadraceError) if kind.__module__.startswith("headrace")}
+    assert all(kind.__name__ in str(errors.__doc__) for kind in OUTCOMES), "the tree at the top of the file"
+
+
+@pytest.mark.parametrize("kind", OUTCOMES)
+def test_each_has_a_sentence_and_outcomes_that_clients_understand(kind: type[HeadraceError]) -> None:
+    assert str(kind.__dict__["__doc__"]).endswith(".")
+    code, status = OUTCOMES[kind]
+    assert code in (1, 2)
+    assert 400 <= status <= 599
+    if issubclass(kind, UserError):
+        assert (code, status < 500) == (2, True), "what the user can mend is not worth another try"
+
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_models.save_gguf(random_models.moe(), tmp_path_factory.mktemp("gguf") / "model.gguf")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return random_models.save_tokenizer(random_models.save(random_models.moe(), tmp_path / "model"))
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+def without_weights(folder: Path, **_: Any) -> None:
+    (folder / "model.safetensors").unlink()
+    headrace.load(folder)
+
+
+def without_a_shard(folder: Path, **_: Any) -> None:
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    headrace.load(folder)
+
+
+def cut_off(folder: Path, **_: Any) -> None:
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:100])
+    headrace.load(folder)
+
+
+def another_family(folder: Path, **_: Any) -> None:
+    edit(folder, model_type="llama")
+    headrace.load(folder)
+
+
+def another_architecture(gguf: Path, tmp_path: Path, **_: Any) -> None:
+    length = b"\7\0\0\0\0\0\0\0"
+    content = gguf.read_bytes().replace(length + b"lfm2moe", length + b"mistral", 1)
+    (tmp_path / "other.gguf").write_bytes(content)
+    headrace.load(tmp_path / "other.gguf")
+
+
+def a_large_window(gguf: Path, monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
+    monkeypatch.setattr(model, "memory_bytes", lambda: 800_000)
+    headrace.load(gguf, num_ctx=512)
+
+
+def a_large_model(gguf: Path, monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
+    monkeypatch.setattr(model, "memory_bytes", lambda: 100_000)
+    headrace.load(gguf, num_ctx=512)
+
+
+def an_unreadable_template(folder: Path, **_: Any) -> None:
+    (folder / "chat_template.jinja").write_text("{{ bos_token }}\n{% if %}")
+    headrace.load(folder)
+
+
+def a_template_that_refuses(folder: Path, **_: Any) -> None:
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('begin with a system turn') }}")
+    ask(folder)
+
+
+def ask(path: Path, messages: Any = ({"role": "user", "content": "Hi"},), tools: Any = None, **parameters: Any) -> None:
+    with headrace.load(path, num_ctx=64) as loaded:
+        list(loaded.chat(messages, tools=tools, **parameters))
+
+
+def ask_after_closing(gguf: Path, **_: Any) -> None:
+    loaded = headrace.load(gguf)
+    loaded.close()
+    list(loaded.generate("Hi"))
+
+
+def without_the_core(monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
+    monkeypatch.setitem(sys.modules, "headrace._core", None)
+    core.load_core()
+
+
+# What somebody does -> what it raises, and all that it says. {folder} and the like are the test's own paths.
+PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = {
+    "a name that is no model": (
+        lambda **_: headrace.load("nanoo").close(),
+        ModelNotFound,
+        "there is no model 'nanoo': give 'nano', a GGUF file, or a model folder",
+    ),
+    "a folder that is no model": (
+        lambda tmp_path, **_: headrace.load(tmp_path).close(),
+        ModelNotFound,
+        "{tmp_path}: a model folder has a config.json, and this one has none",
+    ),
+    "a folder without weights": (
+        without_weights,
+        ModelNotFound,
+        "{folder}: there are no weights: expected model.safetensors or its shards",
+    ),
+    "a missing shard": (
+        without_a_shard,
+        FileInvalid,
+        "{folder}: the shard model-00002-of-00002.safetensors is missing: download it again",
+    ),
+    "a file that is cut off": (
+        cut_off,
+        FileInvalid,
+        "{folder}/model.safetensors: the header claims {claimed} bytes: the file is cut off or not safetensors",
+    ),
+    "a file of another kind": (
+        lambda folder, **_: headrace.load(folder / "config.json").close(),
+        FileInvalid,
+        "{folder}/config.json: this is not a GGUF file: it does not begin with GGUF",
+    ),
+    "a folder of another family": (
+        another_family,
+        Unsupported,
+        "{folder}/config.json: model_type 'llama' is not supported, only lfm2, lfm2_moe",
+    ),
+    "a GGUF file of another architecture": (
+        another_architecture,
+        Unsupported,
+        "{tmp_path}/other.gguf: architecture 'mistral' is not supported, only lfm2, lfm2moe",
+    ),
+    "a window beyond the model's": (
+        lambda gguf, **_: headrace.load(gguf, num_ctx=1024).close(),
+        RequestInvalid,
+        "num_ctx is 1024 but should be a whole number from 1 to 512",
+    ),
+    "a window larger than memory": (
+        a_large_window,
+        RequestInvalid,
+        "model needs 0.73 MB for its weights and 0.14 MB for a window of 512 tokens, but this machine has 0.80 MB of "
+        "memory: ask for a smaller window with --num-ctx",
+    ),
+    "a model larger than memory": (
+        a_large_model,
+        RequestInvalid,
+        "model needs 0.73 MB for its weights and 0.14 MB for a window of 512 tokens, but this machine has 0.10 MB of "
+        "memory: take a smaller model",
+    ),
+    "an unreadable template": (
+        an_unreadable_template,
+        TemplateInvalid,
+        "the chat template cannot be read: line 2: Expected an expression, got 'end of statement block'",
+    ),
+    "a template that refuses": (
+        a_template_that_refuses,
+        TemplateInvalid,
+        "the chat template refuses these messages: begin with a system turn",
+    ),
+    "a prompt that is too long": (
+        lambda gguf, **_: ask(gguf, [{"role": "user", "content": "x" * 100}]),
+        ContextExceeded,
+        "the prompt has 117 tokens but the context window holds 64: shorten it, or ask for a larger window with "
+        "--num-ctx",
+    ),
+    "a parameter out of its range": (
+        lambda gguf, **_: ask(gguf, temperature=-1),
+        RequestInvalid,
+        "temperature is -1 but should be a number from 0 to 100",
+    ),
+    "a parameter that does not exist": (
+        lambda gguf, **_: ask(gguf, temprature=1),
+        RequestInvalid,
+        "unknown parameter 'temprature': the parameters are frequency_penalty, logit_bias, min_p, num_predict, "
+        "presence_penalty, repeat_last_n, repeat_penalty, seed, stop, temperature, top_k, top_p",
+    ),
+    "a message without a role": (
+        lambda gguf, **_: ask(gguf, [{"content": "Hi"}]),
+        RequestInvalid,
+        "message 1 has the role None: expected system, user, assistant or tool",
+    ),
+    "a tool that is none": (
+        lambda gguf, **_: ask(gguf, tools=[7]),
+        RequestInvalid,
+        "7 is not a tool: give a JSON schema with a name, or a Python function",
+    ),
+    "a tool that cannot do it": (lambda **_: builtin.calculate("1 / 0"), ToolFailed, "division by zero"),
+    "a model that was closed": (
+        ask_after_closing,
+        ModelClosed,
+        "the model is closed: load it again to ask more of it",
+    ),
+    "no native core": (
+        without_the_core,
+        CoreMissing,
+        "the native core of Headrace does not load (import of headrace._core halted; None in sys.modules): build it "
+        "with `pip install .` in the project",
+    ),
+}
+
+
+@pytest.mark.parametrize(("provoke", "kind", "sentence"), PROVOCATIONS.values(), ids=PROVOCATIONS)
+def test_what_goes_wrong_is_one_sentence(
+    provoke: Callable[..., None],
+    kind: type[HeadraceError],
+    sentence: str,
+    folder: Path,
+    gguf: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    claimed = int.from_bytes((folder / "model.safetensors").read_bytes()[:8], "little")
+    with pytest.raises(HeadraceError) as raised:
+        provoke(folder=folder, gguf=gguf, tmp_path=tmp_path, monkeypatch=monkeypatch)
+    assert type(raised.value) is kind
+    assert str(raised.value) == sentence.format(folder=folder, tmp_path=tmp_path, claimed=claimed)
+    with pytest.raises(SystemExit) as stopped:
+        cli.fail(raised.value)
+    assert stopped.value.code == OUTCOMES[kind].exit_code
+    assert capsys.readouterr().err == f"Error: {raised.value}\n"
+
+
+def test_every_kind_is_provoked() -> None:
+    assert {kind for _, kind, _ in PROVOCATIONS.values()} == set(OUTCOMES) - {HeadraceError, UserError}
+
+
+def test_a_sentence_is_one_printable_line_of_bounded_length_whatever_it_quotes() -> None:
+    sentence = str(FileInvalid("m.gguf", f"key is '{'x' * 10_000}\n\x1b[31m' but should be a number"))
+    assert sentence.isprintable()
+    assert len(sentence) < 700
+    assert sentence.startswith("m.gguf: key is 'xxx")
+    assert sentence.endswith("xx\\n\\x1b[31m' but should be a number")
+
+
+# --- make ------------------------------------------------------------------------------------------------------------
+
+
+def make(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`make install` into a folder of its own, with no programs but the shell's."""
+    programs = tmp_path / "bin"
+    programs.mkdir(exist_ok=True)
+    for name in ("sh", "make", "mkdir", "touch", "echo", "test", "dirname"):
+        for place in ("/bin", "/usr/bin"):
+            if (Path(place) / name).exists() and not (programs / name).exists():
+                (programs / name).symlink_to(Path(place) / name)
+    return subprocess.run(
+        [str(programs / "make"), "install", f"VENV={tmp_path / 'venv'}", *(f"{k}={v}" for k, v in environment.items())],
+        cwd=ROOT,
+        env={"PATH": str(programs), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+
+
+needs_make = pytest.mark.skipif(
+    not any(Path(place, "make").exists() for place in ("/bin", "/usr/bin")), reason="make is not installed"
+)
+
+
+@needs_make
+def test_make_with_an_old_python(tmp_path: Path) -> None:
+    old = tmp_path / "python3.9"
+    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.9.18\n[ "$1" = -V ]\n')
+    old.chmod(0o755)
+    done = make(tmp_path, PYTHON=str(old))
+    assert done.returncode == 2
+    sentence = f"Headrace needs Python 3.11 or newer, and {old} is Python 3.9.18: use make PYTHON=python3.12"
+    assert sentence in done.stdout.splitlines()
+    assert not (tmp_path / "venv").exists()
+
+
+@needs_make
+def test_make_without_a_compiler(tmp_path: Path) -> None:
+    done = make(tmp_path, PYTHON=sys.executable)
+    assert done.returncode == 2
+    sentence = "Headrace needs a C++ compiler: install g++ or clang, or name yours with CXX=..."
+    assert sentence in done.stdout.splitlines()
+    assert not (tmp_path / "venv").exists()
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_memory_is_the_machines_cut_to_the_cgroups(tmp_path: Path) -> None:
+    meminfo, limit, none = tmp_path / "meminfo", tmp_path / "memory.max", tmp_path / "none"
+    meminfo.write_text("MemTotal:       24576 kB\nMemFree:        1 kB\n")
+    limit.write_text("1048576\n")
+    assert memory_bytes(meminfo, limit) == 1 << 20
+    assert memory_bytes(meminfo, none) == 24 << 20
+    assert memory_bytes(none, limit) == 1 << 20
+    assert memory_bytes(none, none) is None
+    limit.write_text("max\n")
+    assert memory_bytes(meminfo, limit) == 24 << 20
+    limit.write_text(f"{1 << 62}\n")
+    assert memory_bytes(meminfo, limit) == 24 << 20
+    meminfo.write_text("nothing of use")
+    assert memory_bytes(meminfo, none) is None
+    assert memory_bytes() is None or memory_bytes() > 1 << 28
