@@ -120,7 +120,7 @@ def test_saving_and_going_back(terminal: Terminal, tmp_path: Path) -> None:
     terminal.send("/clear", "cleared")
     terminal.send(f"/load {file}", "Went back to the conversation of 4 messages with nano.")
     file.write_text('{"headrace": 99}')
-    terminal.send(f"/load {file}", "this is no conversation saved by this version of Headrace")
+    terminal.send(f"/load {file}", "its version is 99, not 1")
 
 
 def test_another_model_is_loaded(terminal: Terminal) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from headrace import summary
-from headrace.cli._session import Session, is_saved
+from headrace.cli._saved import is_saved
+from headrace.cli._session import Session
 from headrace.cli.show import page
 from headrace.engine.request import WHOLE, Parameters
 from headrace.errors import RequestInvalid

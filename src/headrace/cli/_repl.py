@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from platformdirs import user_state_dir
 from prompt_toolkit import PromptSession
-from prompt_toolkit.completion import WordCompleter
+from prompt_toolkit.completion import Completer, NestedCompleter, PathCompleter, WordCompleter, merge_completers
 from prompt_toolkit.formatted_text import HTML
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -23,14 +23,16 @@ PLACEHOLDER = HTML("<ansibrightblack>Send a message (/? for help)</ansibrightbla
 def converse(session: Session) -> None:
     """Reads and answers until /bye or the end of input."""
     reader = Reader()
-    while (line := reader.read()) is not None:
-        if line in ("/bye", "/exit"):
+    while (typed := reader.read()) is not None:
+        text, command = typed
+        if text in ("/bye", "/exit"):
             return
         try:
-            if line.startswith("/") and "\n" not in line.split(" ")[0]:
-                obey(session, line, reader.set_history)
-            elif line:
-                session.answer(line)
+            if command:
+                obey(session, text, reader.set_history)
+            elif text:
+                session.answer(text)
+                click.echo()
         except KeyboardInterrupt:
             click.echo("(stopped)", err=True)
         except HeadraceError as error:
@@ -46,35 +48,45 @@ class Reader:
     def set_history(self, on: bool) -> None:
         self._editor = _editor(_history() if on else InMemoryHistory())
 
-    def read(self) -> str | None:
-        """A message or command without space around it; None at the end of input."""
+    def read(self) -> tuple[str, bool] | None:
+        """A message or a command without space around it, and whether it is a command; None at the end of input."""
         while True:
             try:
-                return self._message().strip()
+                text = self._message()
+                return text.strip(), text.startswith("/")
             except KeyboardInterrupt:
-                click.echo("Use Ctrl-D or /bye to leave.")
+                if not self._editor.default_buffer.text:
+                    click.echo("Use Ctrl-D or /bye to leave.")
             except EOFError:
                 return None
 
     def _message(self) -> str:
-        """One line, or all lines until the quotes that it opens are closed."""
-        text = self._editor.prompt(PROMPT, placeholder=PLACEHOLDER)
-        if text.count(QUOTES) % 2 == 0:
-            return text.strip().removeprefix(QUOTES).removesuffix(QUOTES) if text.strip().startswith(QUOTES) else text
-        while text.count(QUOTES) % 2:
+        """One line, or all that stands between quotes, which a message or a system prompt may begin with."""
+        text = self._editor.prompt(PROMPT, placeholder=PLACEHOLDER).lstrip()
+        if not text.startswith((QUOTES, f"/set system {QUOTES}")):
+            return text
+        while text.count(QUOTES) < 2:
             text += "\n" + self._editor.prompt(CONTINUED, placeholder="")
         before, _, rest = text.partition(QUOTES)
-        return before + rest.rpartition(QUOTES)[0].strip("\n")
+        inside, _, after = rest.rpartition(QUOTES)
+        return (before or "\n") + inside.strip("\n") + after  # after a new line, "/" begins no command
 
 
 def _editor(history: History) -> PromptSession[str]:
     return PromptSession(
         history=history,
-        completer=WordCompleter(completions(), sentence=True),
+        completer=_completer(),
         complete_while_typing=False,
         key_bindings=_keys(),
         tempfile_suffix=".txt",
     )
+
+
+def _completer() -> Completer:
+    """Commands and what follows them; names of files where a file is meant."""
+    files = PathCompleter(expanduser=True)
+    names = NestedCompleter({"/load": files, "/save": files})
+    return merge_completers([WordCompleter(completions(), sentence=True), names], deduplicate=True)
 
 
 def _keys() -> KeyBindings:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,14 +12,15 @@ from typing import Any, Literal
 import click
 
 from headrace import nano
+from headrace.cli import _saved
 from headrace.cli._display import Screen, display_for_stdout, unechoed
-from headrace.errors import FileInvalid, HeadraceError, RequestInvalid
+from headrace.cli._saved import Conversation
+from headrace.errors import HeadraceError
 from headrace.events import Done
 from headrace.machine import peak_memory_bytes
 from headrace.model import Model, load
 from headrace.transcript import Transcript
 
-SAVED_VERSION = 1
 JSON_INSTRUCTION = "Answer with JSON only."
 
 
@@ -46,7 +47,7 @@ class Session:
     tools: Literal["builtin"] | None
     load_s: float
     messages: list[dict[str, Any]] = field(default_factory=list)
-    parked: dict[str, tuple[Model, float]] = field(default_factory=dict)  # models kept for a while -> until when
+    parked: dict[str, tuple[Model, threading.Timer]] = field(default_factory=dict)  # models kept for a while
 
     @classmethod
     def open(
@@ -91,15 +92,11 @@ class Session:
 
     def switch(self, name: str) -> None:
         """Another model, for a new conversation; the former is kept for as long as --keep-alive says."""
-        self._close_expired()
-        kept = self.parked.pop(name, None)
-        model = kept[0] if kept else load(name, threads=self.model.threads)
-        if self.settings.keep_alive_s:
-            self.parked[self.name] = (self.model, time.monotonic() + self.settings.keep_alive_s)
-        else:
-            self.model.close()
-        self.name, self.model = name, model
-        self.tools = "builtin" if name == nano.NAME else None
+        if name != self.name:
+            model = self._unpark(name) or load(name, threads=self.model.threads)
+            self._park()
+            self.name, self.model = name, model
+            self.tools = "builtin" if name == nano.NAME else None
         self.clear()
 
     def resize(self, num_ctx: int) -> None:
@@ -109,33 +106,22 @@ class Session:
         self.model = model
 
     def close(self) -> None:
-        for model, _ in self.parked.values():
-            model.close()
+        for name in list(self.parked):
+            self._forget(name)
         self.model.close()
 
     def save(self, path: Path) -> None:
-        saved = {
-            "headrace": SAVED_VERSION,
-            "model": self.name,
-            "tools": self.tools,
-            "system": self.settings.system,
-            "parameters": self.settings.parameters,
-            "messages": self.messages,
-        }
-        try:
-            path.write_text(json.dumps(saved, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise RequestInvalid(f"{path} cannot be written ({error.strerror})") from None
+        """Raises RequestInvalid."""
+        settings = self.settings
+        _saved.write(path, Conversation(self.name, self.tools, settings.system, settings.parameters, self.messages))
 
     def restore(self, path: Path) -> None:
-        """Goes on with what `save` wrote. Raises FileInvalid, and then nothing has changed."""
-        saved = _read_saved(path)
-        self.model.checkpoint.defaults.parameters.override(**saved["parameters"])
-        if saved["model"] != self.name:
-            self.switch(saved["model"])
-        self.tools = saved["tools"]
-        self.messages = saved["messages"]
-        self.settings.system, self.settings.parameters = saved["system"], saved["parameters"]
+        """Goes on with what `save` wrote. Raises FileInvalid, or what `load` raises, and then nothing has changed."""
+        saved = _saved.read(path)
+        if saved.model != self.name:
+            self.switch(saved.model)
+        self.tools, self.messages = saved.tools, saved.messages
+        self.settings.system, self.settings.parameters = saved.system, saved.parameters
 
     def _prompted(self) -> list[dict[str, Any]]:
         """The conversation after its system turn."""
@@ -181,38 +167,26 @@ class Session:
         }
         return ["", *(f"{name + ':':22}{value}" for name, value in rows.items())]
 
-    def _close_expired(self) -> None:
-        for name, (model, until) in list(self.parked.items()):
-            if time.monotonic() > until:
-                model.close()
-                del self.parked[name]
+    def _park(self) -> None:
+        """Leaves the model, which closes when its time has passed, or at the end of the session."""
+        patience_s = self.settings.keep_alive_s
+        if not patience_s:
+            self.model.close()
+            return
+        timer = threading.Timer(min(patience_s, threading.TIMEOUT_MAX), self._forget, [self.name])
+        timer.daemon = True
+        self.parked[self.name] = self.model, timer
+        timer.start()
 
+    def _unpark(self, name: str) -> Model | None:
+        model, timer = self.parked.pop(name, (None, None))
+        if timer:
+            timer.cancel()
+        return model
 
-def is_saved(path: Path) -> bool:
-    """Whether `save` wrote this file, by its beginning."""
-    try:
-        with path.open("rb") as file:
-            return b'"headrace"' in file.read(64)
-    except OSError:
-        return False
-
-
-def _read_saved(path: Path) -> dict[str, Any]:
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        raise FileInvalid(path, "this is no saved conversation: it is not JSON") from None
-    match saved:
-        case {
-            "headrace": 1,
-            "model": str(),
-            "tools": None | "builtin",
-            "system": None | str(),
-            "parameters": dict(),
-            "messages": list(messages),
-        } if all(isinstance(message, Mapping) and isinstance(message.get("role"), str) for message in messages):
-            return dict(saved)
-    raise FileInvalid(path, "this is no conversation saved by this version of Headrace")
+    def _forget(self, name: str) -> None:
+        if model := self._unpark(name):
+            model.close()
 
 
 def _rate(tokens: int, seconds: float) -> str:
