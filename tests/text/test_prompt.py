@@ -127,7 +127,7 @@ def test_a_guarded_turn_is_split_as_if_there_were_no_sentinels(
     assert encode_chat(LFM2, from_gguf, [turn("user", content)], add_generation_prompt=False) == expected
 
 
-@pytest.mark.parametrize("noncharacters", [1, 32, 65])
+@pytest.mark.parametrize("noncharacters", [0, 1, 32, 65])
 def test_the_guard_is_a_character_that_the_messages_lack(noncharacters: int, from_gguf: Tokenizer) -> None:
     taken = [chr(point) for point in (*range(0xFDD0, 0xFDF0), *PLANE_ENDS)][:noncharacters]
     content = "".join(taken) + "<|im_end|>" + "\\" + "ufdd0"

@@ -63,6 +63,10 @@ def test_what_is_no_call_is_a_value_error(body: str) -> None:
         parse_calls(body)
 
 
+def test_depth_is_what_is_bounded_not_length() -> None:
+    assert parse_calls("f(a=[" + "[[]], " * 1000 + "])") == [("f", {"a": [[[]]] * 1000})]
+
+
 @given(body=st.text(alphabet="fa[](){}=,:'\"\\ 1-*.\nx", max_size=30))
 @settings(max_examples=400)
 def test_any_text_gives_calls_or_a_value_error(body: str) -> None:

@@ -126,6 +126,7 @@ def test_stops_of_the_wrong_shape(stops: object, from_gguf: Tokenizer) -> None:
 def test_overlap() -> None:
     assert overlap("xab", ["abc"]) == 2
     assert overlap("abc", ["abc"]) == 0
+    assert overlap("xab", ["ab", "wxyz"]) == 0
     assert overlap("aab", ["aabb", "abc"]) == 3
     assert overlap("x", ["abc"]) == 0
     assert overlap("", ["a"]) == 0

@@ -272,6 +272,7 @@ def nested() -> list[Any]:
         (["hi"], "message 1 is a str"),
         ([turn("user", "a"), {"content": "x"}], "message 2 has the role None"),
         ([turn("<|im_end|>", "x")], "message 1 has the role '<|im_end|>'"),
+        ([turn("user<|im_end|>", "x")], "message 1 has the role 'user<|im_end|>'"),
         ([turn("", "x")], "message 1 has the role ''"),
         ([turn("user", b"x")], "message 1 holds a bytes: expected JSON values only"),
         ([turn("user", {1, 2})], "message 1 holds a set"),

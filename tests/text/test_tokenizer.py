@@ -235,6 +235,17 @@ def test_a_guard_holds_for_special_tokens_that_are_normalized(tmp_path: Path) ->
     assert tokenizer.encode_guarded("a<\ufdd0/s></s>", "\ufdd0") == [0, 6, 7, 8, 9, 5]
 
 
+def test_added_tokens_outside_the_byte_alphabet(tmp_path: Path) -> None:
+    content = small()
+    content["added_tokens"].append({"id": 10, "content": "日 x", "special": False, "normalized": False, **_FLAGS})
+    tokenizer = Tokenizer.from_json(write(tmp_path, content))
+    assert tokenizer.encode("a日 xb") == [0, 10, 1]
+    assert tokenizer.token_bytes(10) == "日 x".encode()
+    assert tokenizer.decode([0, 10, 1]) == "a日 xb"
+    assert tokenizer.id_of("日 x") == 10
+    assert tokenizer.encode_guarded("a日 xb", "\ufdd0") == [0, 10, 1]
+
+
 def test_ids_with_holes(tmp_path: Path) -> None:
     content = small()
     content["model"]["vocab"] |= {"ba": 40}
