@@ -7,12 +7,13 @@ BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip --disable-pip-version-check
 CORE := pyproject.toml CMakeLists.txt $(wildcard native/*.cpp native/*.h native/kernels/*)
 
-.PHONY: help run install test test-slow lint format clean
+.PHONY: help run install test test-slow mutate lint format clean
 
 help:
 	@echo "make run              chat with the embedded model"
 	@echo "make run PROMPT=...   one answer"
 	@echo "make test             the tests (under ten minutes); make test-slow runs the rest"
+	@echo "make mutate           break the code on purpose, line by line, and see which test notices"
 	@echo "make lint             ruff, mypy, clang-format; make format mends what can be mended"
 	@echo "make clean            remove the virtual environment and the build"
 
@@ -27,6 +28,10 @@ test: $(VENV)/test-installed
 
 test-slow: $(VENV)/test-installed
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# Breaks one line at a time and names the test that caught it: see docs/log.md. A quarter of an hour on two cores.
+mutate: $(VENV)/test-installed
+	$(BIN)/python -m tests.mutation $(ARGS)
 
 lint: $(VENV)/lint-installed
 	$(BIN)/ruff check .

@@ -1,0 +1,101 @@
+"""What `make mutate` breaks: a line, what it becomes, and the tests that should notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """`before` stands exactly once in `file`."""
+
+    file: str
+    before: str
+    after: str
+    tests: tuple[str, ...]
+
+    @property
+    def native(self) -> bool:
+        return self.file.startswith("native/")
+
+    def applied(self, whole: str) -> str:
+        if whole.count(self.before) != 1:
+            raise ValueError(f"{self.file}: {self.before!r} stands there {whole.count(self.before)} times, not once")
+        return whole.replace(self.before, self.after)
+
+
+ORACLE = ("tests/models/test_oracle.py",)
+MODEL = ("tests/test_model.py",)
+ENGINE = ("tests/engine/test_engine.py",)
+CORE = ("tests/engine/test_core.py",)
+NATIVE = ("tests/native/test_steps.py", "tests/native/test_sampling.py", "tests/native/test_invariance.py")
+
+P = "src/headrace/"
+
+MUTATIONS = (
+    # the plan and the models
+    Mutation(P + "plan.py", "for member in group),\n        )", "for member in group[::-1]),\n        )", ORACLE),
+    Mutation(P + "models/lfm2.py", "if config.layer_types[layer] == ATTENTION:", "if layer % 2:", ORACLE),
+    Mutation(P + "models/lfm2.py", 'rope.number("rope_theta", fields', 'fields.number("rope_theta", fields', ORACLE),
+    Mutation(P + "models/lfm2.py", '"embed_tokens" if config.tied else "lm_head"', '"embed_tokens"', ORACLE),
+    Mutation(P + "models/lfm2.py", 'for name in ("q_proj", "k_proj", "v_proj")', 'for name in ("k_proj", "q_proj", "v_proj")', ORACLE),
+    Mutation(P + "models/lfm2.py", 'weights=[w + "w1"]), p.add("linear", h, weights=[w + "w3"])', 'weights=[w + "w3"]), p.add("linear", h, weights=[w + "w1"])', ORACLE),
+    Mutation(P + "models/lfm2.py", "width = int(2 * width / 3)", "width = int(3 * width / 4)", ORACLE),
+    Mutation(P + "models/lfm2.py", '"embedding_norm": ("token_embd_norm.weight", "output_norm.weight")', '"embedding_norm": ("token_embd_norm.weight",)', MODEL),
+    Mutation(P + "models/lfm2_moe.py", "normalise=config.norm_topk_prob", "normalise=True", ORACLE),
+    Mutation(P + "models/lfm2_moe.py", "scale=config.routed_scaling_factor", "scale=1.0", ORACLE),
+    Mutation(P + "models/lfm2_moe.py", "if i < config.num_dense_layers else", "if i <= config.num_dense_layers else", ORACLE),
+    Mutation(P + "models/lfm2_moe.py", "return matrix.rows(0, middle)", "return matrix.rows(middle, matrix.shape[0])", MODEL),
+    # the interpreter
+    Mutation(P + "reference.py", "np.sqrt(mean + np.float32(eps))", "np.sqrt(mean)", ("tests/engine/test_core.py", *ORACLE)),
+    Mutation(P + "reference.py", "first * cos - second * sin", "first * cos + second * sin", ORACLE),
+    Mutation(P + "reference.py", "taps[:, k] * u[k", "taps[:, -1 - k] * u[k", ORACLE),
+    Mutation(P + "reference.py", "b, c, x = np.split(bcx, 3, axis=1)", "c, b, x = np.split(bcx, 3, axis=1)", ORACLE),
+    Mutation(P + "reference.py", "np.take_along_axis(scores, chosen, axis=1)", "np.take_along_axis(preferred, chosen, axis=1)", ORACLE),
+    Mutation(P + "reference.py", "context.state.position += len(tokens)", "context.state.position += 1", ORACLE),
+    # weights
+    Mutation(P + "weights/quantisation.py", "axis=1).view(np.int8) - np.int8(8)", "axis=1).view(np.int8) - np.int8(7)", ("tests/weights",)),
+    Mutation(P + "weights/quantisation.py", "np.array([0, 2, 4, 6], np.uint8)", "np.array([0, 4, 2, 6], np.uint8)", ("tests/weights",)),
+    Mutation(P + "weights/rounding.py", "(0x7FFF + (bits >> 16 & 1))", "0x7FFF", ("tests/weights",)),
+    Mutation(P + "weights/rounding.py", "np.float32(8.5)", "np.float32(8.0)", ("tests/weights",)),
+    Mutation(P + "weights/mapped.py", "if extent.stop > size_bytes:", "if extent.stop > 2 * size_bytes:", ("tests/weights",)),
+    Mutation(P + "weights/mapped.py", "if extent.start < previous.stop:", "if extent.start < previous.start:", ("tests/weights",)),
+    # words
+    Mutation(P + "text/tokenizer.py", "if self.bos_id is None or ids[:1] == [self.bos_id]:", "if self.bos_id is None:", ("tests/text",)),
+    Mutation(P + "text/prompt.py", "return tokenizer.with_bos(tokenizer.encode_guarded(text, guard))", "return tokenizer.encode(text, add_bos=True)", ("tests/text",)),
+    Mutation(P + "text/stream.py", "cut = len(text) - overlap(text, self._stops)", "cut = len(text)", ("tests/text",)),
+    Mutation(P + "text/stream.py", "return min(found)[1] if", "return max(found)[1] if", ("tests/text",)),
+    Mutation(P + "text/calls.py", 'begun.removeprefix(THINK_START), "thinking"', 'begun, "thinking"', ("tests/text",)),
+    Mutation(P + "text/pythonic.py", '"n": "\\n",', '"n": "n",', ("tests/text",)),
+    Mutation(P + "text/repair.py", "block + prose if calls_first else prose + block", "prose + block", ("tests/text", "tests/nano")),
+    # the engine
+    Mutation(P + "engine/batch.py", "[part.sequence.computed for part in parts]", "[0 for part in parts]", ENGINE),
+    Mutation(P + "engine/batch.py", "max(0, sequence.length - p.repeat_last_n)", "0", ENGINE),
+    Mutation(P + "engine/scheduler.py", "if token in sequence.end_ids:", "if False:", ENGINE),
+    Mutation(P + "engine/scheduler.py", "if sequence.length == sequence.limit:", "if sequence.length > sequence.limit:", ENGINE),
+    Mutation(P + "engine/scheduler.py", "part.sequence.computed += part.count", "part.sequence.computed += 1", ENGINE),
+    Mutation(P + "engine/cache.py", "self.free.extend(reversed(returned))", "pass", ENGINE),
+    Mutation(P + "engine/cache.py", "if needed > len(self.free) - self.promised:", "if needed > len(self.free):", ENGINE),
+    Mutation(P + "engine/core.py", 'return step.weights\n        case "linear"', 'return ()\n        case "linear"', CORE),
+    # tools
+    Mutation(P + "tools/calculator.py", "return _power(base, self.unary())", "return _power(base, self.postfix())", ("tests/tools",)),
+    Mutation(P + "tools/calculator.py", "if growth * abs(exponent.numerator) > MAX_DIGITS", "if growth > MAX_DIGITS", ("tests/tools",)),
+    Mutation(P + "tools/builtin.py", "min(start.day, calendar.monthrange(year, month + 1)[1])", "min(start.day, 28)", ("tests/tools",)),
+    Mutation(P + "tools/loop.py", 'for name in parameters["required"]:', "for name in []:", ("tests/tools",)),
+    # what holds it together
+    Mutation(P + "defaults.py", "reversed(list(sources.items()))", "list(sources.items())", MODEL),
+    Mutation(P + "model.py", "if len(prompt) >= self.num_ctx:", "if len(prompt) > 2 * self.num_ctx:", MODEL),
+    Mutation(P + "model.py", "len(done) > rounds_left", "len(done) >= 1", ("tests/nano",)),
+    Mutation(P + "convert.py", "head=name == head", "head=False", ("tests/test_convert.py",)),
+    Mutation(P + "cli/run.py", 'return "\\n\\n".join(parts)', "return parts[0]", ("tests/cli/test_run.py",)),
+    # the native core
+    Mutation("native/operations.cpp", "const float angle = static_cast<float>(position) * a.frequencies[i];", "const float angle = static_cast<float>(position + 1) * a.frequencies[i] * 1.01f;", NATIVE),
+    Mutation("native/operations.cpp", "const float scale = 1 / std::sqrt(static_cast<float>(n));", "const float scale = 1;", NATIVE),
+    Mutation("native/operations.cpp", "weights[j] = scores[best];", "weights[j] = most;", NATIVE),
+    Mutation("native/operations.cpp", "copy_rows(u + written * c.width, cache.inputs", "copy_rows(u, cache.inputs", NATIVE),
+    Mutation("native/sample.cpp", "logit > 0 ? logit / s.repeat_penalty", "logit < 0 ? logit / s.repeat_penalty", NATIVE),
+    Mutation("native/sample.cpp", "before >= top_p * total", "before >= top_p", NATIVE),
+    Mutation("native/sample.cpp", "mix(mix(seed) ^ mix(~position))", "mix(mix(seed))", NATIVE),
+    Mutation("native/cache.cpp", "lane = offset % kTile;", "lane = offset % kTile / 2;", NATIVE),
+    Mutation("native/kernels/scalar.cpp", "sum / static_cast<float>(n) + eps", "sum / static_cast<float>(n)", NATIVE),
+)  # fmt: skip
