@@ -87,7 +87,7 @@ _TIME_ERRORS = ("the clock cannot be read", "unknown time zone '{z}': use a name
 
 
 def clock(rng: random.Random, _: str) -> Exchange:
-    if rng.random() < 0.3:
+    if rng.random() < 0.45:
         return _elsewhere(rng)
     answer = rng.choices(list(_CLOCK), _CLOCK_WEIGHTS)[0]
     now = _now(rng, rng.choice(("UTC", "CET", "CEST", "EST", "PST", "GMT", "JST", "IST", "local", "BST", "EDT")))

@@ -30,8 +30,8 @@ Segment = tuple[str, bool]  # a piece of text, and whether the model says it
 
 # Each kind of exchange: how often, and the tool that it needs.
 _KINDS: dict[Callable[[random.Random, str], Exchange], tuple[float, str]] = {
-    arithmetic: (36, "calculate"), clock: (11, "current_time"), add_to_date: (8, "add_to_date"), days_between: (6, "days_between"),
-    convert_units: (12, "convert_units"), text_statistics: (12, "text_statistics"), small_talk: (12, ""), outside: (8, ""),
+    arithmetic: (34, "calculate"), clock: (12, "current_time"), add_to_date: (8, "add_to_date"), days_between: (6, "days_between"),
+    convert_units: (12, "convert_units"), text_statistics: (16, "text_statistics"), small_talk: (9, ""), outside: (6, ""),
 }  # fmt: skip
 _ERRORS = (
     "division by zero", "the result is too large", "unexpected '{w}' in the expression", "missing ')'", "unknown unit '{w}'",
@@ -73,7 +73,7 @@ def prefix(rng: random.Random) -> Prefix:
     kind = rng.random()
     if kind > 0.92:
         schemas = []
-    elif kind > 0.5:
+    elif kind > 0.45:
         schemas = rng.sample(schemas, rng.choice((1, 1, 1, 2, 2, 3, 4, 5, 6, 6)))
         if rng.random() < 0.3:
             schemas = [_reworded(rng, schema) for schema in schemas]
@@ -86,7 +86,7 @@ def dialogue(rng: random.Random, offered: frozenset[str]) -> list[Exchange]:
     """One to four exchanges, mostly for tools on offer; a later one may speak of the number before it."""
     exchanges: list[Exchange] = []
     number = ""
-    weights = [weight if not tool or tool in offered or not offered else weight / 4 for weight, tool in _KINDS.values()]
+    weights = [weight if not tool or tool in offered or not offered else weight / 8 for weight, tool in _KINDS.values()]
     for _ in range(rng.choices((1, 2, 3, 4), (60, 20, 12, 8))[0]):
         kind = arithmetic if number and rng.random() < 0.35 else rng.choices(list(_KINDS), weights)[0]
         exchange = _told(rng, kind(rng, number), offered)

@@ -100,8 +100,9 @@ def _write(path: Path, value: dict[str, Any]) -> None:
 
 
 def write_gguf(path: Path, tensors: dict[str, Tensor], config: Config, tokenizer: Tokenizer) -> None:
-    """Matrices in Q8_0; norms, taps, router and expert bias in F32."""
-    writer = gguf.GGUFWriter(path, "lfm2moe")
+    """Matrices in Q8_0; norms, taps, router and expert bias in F32. A file in use is replaced, not changed."""
+    part = path.with_suffix(".part")
+    writer = gguf.GGUFWriter(part, "lfm2moe")
     _add_metadata(writer, config)
     _add_tokenizer(writer, tokenizer)
     for name, tensor in gguf_tensors(tensors, config).items():
@@ -112,6 +113,7 @@ def write_gguf(path: Path, tensors: dict[str, Tensor], config: Config, tokenizer
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    part.replace(path)
 
 
 def gguf_tensors(tensors: Mapping[str, Tensor], config: Config) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
