@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import Lfm2Config, Lfm2ForCausalLM, Lfm2MoeConfig, Lfm2MoeForCausalLM
+
 from headrace.text.tokenizer import LFM2_SPLIT
 
 VOCABULARY = 97
