@@ -52,7 +52,7 @@ $(VENV)/installed: $(CORE) | $(VENV)/created
 	@echo "Building the native core and installing Headrace (about a minute) ..."
 	@mkdir -p build
 	@{ $(PIP) install -v -e . 2>&1; echo $$? >build/install.status; } | tee build/install.log \
-		| awk '/^ *\[[0-9]+\/[0-9]+\]/ || /^Collecting/ || /[Ee]rror:/ || /^Successfully/ { print "  " $$0; fflush() }'
+		| awk '/^ *\[[0-9]+\/[0-9]+\]/ || /^Collecting/ || /[Ee]rror:/ || /^Successfully/ { sub("CMakeFiles/.*/", ""); print "  " $$0; fflush() }'
 	@test "$$(cat build/install.status)" = 0 || { echo "The build failed: see build/install.log"; exit 1; }
 	@touch $@
 
