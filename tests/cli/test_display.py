@@ -11,7 +11,7 @@ from typing import Any
 
 import pyte
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.cli import _display
@@ -102,6 +102,7 @@ def test_a_page() -> None:
     ]
 
 
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, len(TEXT)), max_size=30))
 def test_what_is_shown_does_not_depend_on_the_pieces(places: list[int]) -> None:
     assert screen_after(cut(TEXT, places)) == screen_after([TEXT])

@@ -21,7 +21,13 @@ class Terminal:
 
     def __init__(self, home: Path, *flags: str, **environment: str) -> None:
         self.home = home
-        variables = {"HOME": str(home), "XDG_STATE_HOME": str(home), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+        variables = {
+            "HOME": str(home),
+            "XDG_STATE_HOME": str(home),
+            "TERM": "xterm",
+            "PROMPT_TOOLKIT_NO_CPR": "1",
+            "PROMPT_TOOLKIT_NO_CPR": "1",
+        }
         self.child = pexpect.spawn(
             sys.executable,
             [*COMMAND, *flags],

@@ -47,7 +47,10 @@ def test_verbose_reports_times_and_memory() -> None:
 
 def test_flags_reach_the_sampler() -> None:
     assert run("run", "nano", "Hello", "--num-predict", "1").stdout != run("run", "nano", "Hello").stdout
-    seeds = [run("run", "nano", "Hello", "--temperature", "3", "--seed", seed).stdout for seed in ("1", "1", "2")]
+    seeds = [
+        run("run", "nano", "Hello", "--temperature", "3", "--num-predict", "20", "--seed", seed).stdout
+        for seed in ("1", "1", "2")
+    ]
     assert seeds[0] == seeds[1] != seeds[2]
 
 
@@ -80,7 +83,12 @@ def test_help_and_version() -> None:
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Any]:
-    environment = os.environ | {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm"}
+    environment = os.environ | {
+        "HOME": str(tmp_path),
+        "XDG_STATE_HOME": str(tmp_path),
+        "TERM": "xterm",
+        "PROMPT_TOOLKIT_NO_CPR": "1",
+    }
     environment["PROMPT_TOOLKIT_NO_CPR"] = "1"  # nobody answers where the cursor is
     child = pexpect.spawn(HEADRACE[0], [*HEADRACE[1:], "run"], env=environment, timeout=60, encoding="utf-8")
     yield child

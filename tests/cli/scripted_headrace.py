@@ -1,0 +1,51 @@
+"""The command line with models that do what their user says: run as a program by test_answers.py."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import headrace.model
+from headrace.cli import main
+from headrace.events import Done, Event, Text, Thinking, Timings, Usage
+
+
+class Scripted:
+    """Answers `say TEXT` (\\n is a new line), `think`, `repeat` (all it was given, as JSON), `slow` and `silent`."""
+
+    num_ctx = 4096
+
+    def __init__(self, name: str, *, num_ctx: int | None = None, threads: int | None = None) -> None:  # noqa: ARG002
+        self.name = name
+        self.threads = threads
+        print(f"opened {name}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def close(self) -> None:
+        print(f"closed {self.name}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def chat(self, messages: list[Any], **given: Any) -> Iterator[Event]:
+        print("asked", file=sys.stderr, flush=True)  # noqa: T201
+        command, _, text = messages[-1]["content"].partition(" ")
+        match command:
+            case "say":
+                yield from map(Text, text.replace("\\n", "\n"))
+            case "think":
+                yield Thinking("let me see")
+                yield Text("thought")
+            case "repeat":
+                yield Text(json.dumps({"messages": messages, "given": given}))
+            case "slow" | "silent":
+                for word in itertools.chain(["begun "], itertools.repeat("on ")) if command == "slow" else ():
+                    yield Text(word)
+                    time.sleep(0.05)
+                while True:
+                    time.sleep(0.05)
+        yield Done("stop", Usage(1, 1), Timings(0, 0, 0, 0))
+
+
+headrace.model.load = Scripted  # type: ignore[assignment]
+main()

@@ -1,0 +1,171 @@
+"""Answers as they look and end in a terminal and in a pipe, by models whose words are known."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+
+PROGRAM = [sys.executable, str(Path(__file__).with_name("scripted_headrace.py")), "run"]
+TIMEOUT_S = 90
+Open = Callable[..., Any]
+
+
+def piped(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, "first", *arguments], input="", capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Open]:
+    """Opens `headrace run first ARGUMENTS...` in a terminal."""
+    opened = []
+
+    def start(*arguments: str, term: str = "xterm") -> Any:
+        child = pexpect.spawn(
+            PROGRAM[0],
+            [*PROGRAM[1:], "first", *arguments],
+            env=os.environ
+            | {"XDG_STATE_HOME": str(tmp_path), "TERM": term, "COLUMNS": "80", "PROMPT_TOOLKIT_NO_CPR": "1"},
+            timeout=TIMEOUT_S,
+            encoding="utf-8",
+            dimensions=(24, 80),
+        )
+        opened.append(child)
+        return child
+
+    yield start
+    for child in opened:
+        child.close(force=True)
+
+
+def told(child: Any) -> dict[str, Any]:
+    """What the model is given when it is asked for it."""
+    child.expect_exact(">>> ")
+    child.send("/set nowordwrap\r")
+    child.expect_exact("Set nowordwrap.")
+    child.send("repeat\r")
+    child.expect(r'\{"messages".*\}\r\n')
+    value: dict[str, Any] = json.loads(child.after)
+    return value
+
+
+def test_ctrl_c_keeps_what_was_said(terminal: Open) -> None:
+    child = terminal()
+    child.expect_exact(">>> ")
+    child.send("slow\r")
+    child.expect_exact("begun")
+    child.sendintr()
+    child.expect_exact("(stopped)")
+    roles = [message["role"] for message in told(child)["messages"]]
+    assert roles == ["user", "assistant", "user"]
+
+
+def test_ctrl_c_before_the_first_word_takes_the_question_back(terminal: Open) -> None:
+    child = terminal()
+    child.expect_exact(">>> ")
+    child.send("silent\r")
+    child.expect_exact("asked")
+    child.sendintr()
+    child.expect_exact("(stopped)")
+    assert [message["content"] for message in told(child)["messages"]] == ["repeat"]
+
+
+def test_the_system_prompt_and_the_parameters_reach_the_model(terminal: Open) -> None:
+    child = terminal("--system", "Be brief.", "--temperature", "0.5", "--format", "json")
+    given = told(child)
+    assert given["given"] == {"tools": None, "run_tools": True, "temperature": 0.5}
+    assert given["messages"][0] == {"role": "system", "content": "Be brief.\nAnswer with JSON only."}
+
+
+def test_quotes_make_a_message_of_what_looks_like_a_command(terminal: Open) -> None:
+    child = terminal()
+    child.expect_exact(">>> ")
+    child.send('"""/etc\r')
+    child.expect_exact("...")
+    child.send('is "a folder"\r')
+    child.send('"""\r')
+    child.expect_exact("asked")
+    assert told(child)["messages"][0]["content"] == '/etc\nis "a folder"'
+
+
+def test_a_system_prompt_of_several_lines(terminal: Open) -> None:
+    child = terminal()
+    child.expect_exact(">>> ")
+    child.send('/set system """Be\r')
+    child.expect_exact("...")
+    child.send('brief."""\r')
+    child.expect_exact("Set system")
+    assert told(child)["messages"][0] == {"role": "system", "content": "Be\nbrief."}
+
+
+def test_thinking_can_be_hidden() -> None:
+    shown, hidden = piped("think"), piped("think", "--hide-thinking")
+    assert "let me see\n\n" in shown.stderr
+    assert "let me see" not in hidden.stderr
+    assert shown.stdout == hidden.stdout == "thought\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "warning"), [('{"a": 1}', 0, ""), ("no", 1, "the answer is not JSON"), ("", 1, "not JSON")]
+)
+def test_json_is_checked(answer: str, code: int, warning: str) -> None:
+    done = piped(f"say {answer}", "--format", "json")
+    assert done.returncode == code
+    assert done.stdout.strip() == answer
+    assert warning in done.stderr
+
+
+MARKDOWN = r"say some **bold** words\n\n- one\n- two"
+
+
+def test_markdown_in_a_terminal(terminal: Open) -> None:
+    child = terminal(MARKDOWN)
+    child.expect(pexpect.EOF)
+    shown = re.sub(r"\x1b\[[\d;]*[mK]", "", child.before)
+    assert "some bold words\r\n" in shown
+    assert " • two\r\n" in shown
+
+
+@pytest.mark.parametrize(("flags", "term"), [(["--nowordwrap"], "xterm"), ([], "dumb")])
+def test_no_markdown_where_none_is_wanted(flags: list[str], term: str, terminal: Open) -> None:
+    child = terminal(MARKDOWN, *flags, term=term)
+    child.expect(pexpect.EOF)
+    assert "some **bold** words\r\n\r\n- one\r\n- two\r\n" in child.before
+
+
+def test_a_pipe_gets_the_text_as_it_is() -> None:
+    assert piped(MARKDOWN).stdout == "some **bold** words\n\n- one\n- two\n"
+
+
+def test_a_left_model_is_closed_or_kept_as_keep_alive_says(terminal: Open) -> None:
+    now, later, never = terminal(), terminal("--keep-alive", "10ms"), terminal("--keep-alive", "-1")
+    for child in (now, later, never):
+        child.expect_exact(">>> ")
+        child.send("/load second\r")
+        child.expect_exact("opened second")
+    now.expect_exact("closed first")
+    later.expect_exact("closed first")
+    never.expect_exact(">>> ")
+    never.send("/load first\r")
+    never.expect_exact("Loaded first.")
+    assert "opened" not in never.before
+    never.expect_exact(">>> ")
+    never.send("/bye\r")
+    never.expect(pexpect.EOF)
+    assert re.findall(r"closed \w+", never.before) == ["closed second", "closed first"]
+
+
+def test_a_wrong_duration_is_a_mistake() -> None:
+    done = piped("say hi", "--keep-alive", "soon")
+    assert done.returncode == 2
+    assert "'soon' is not a duration" in done.stderr
