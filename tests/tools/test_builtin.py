@@ -23,6 +23,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_clock_knows_time_zones() -> None:
     expected = {"date": "2026-11-24", "time": "23:30", "weekday": "Tuesday", "timezone": "UTC"}
     assert current_time("UTC") == expected
+    assert current_time(" utc ") == current_time("LOCAL") == expected
+    assert current_time("America/New York")["timezone"] == "America/New_York"
     paris = current_time("Europe/Paris")
     assert (paris["date"], paris["time"], paris["weekday"]) == ("2026-11-25", "00:30", "Wednesday")
     with pytest.raises(ToolFailed, match="unknown time zone 'Mars/Base'"):
@@ -100,6 +102,8 @@ def test_conversions(value: float, from_unit: str, to_unit: str, result: float) 
         ((1, "smoots", "m"), "unknown unit 'smoots'"),
         ((-300, "C", "K"), "below absolute zero"),
         ((float("nan"), "m", "km"), "finite"),
+        ((float("inf"), "m", "km"), "finite"),
+        ((10**400, "m", "km"), "too large"),
     ],
 )
 def test_impossible_conversions_are_sentences(arguments: Any, sentence: str) -> None:
@@ -117,6 +121,9 @@ def test_impossible_conversions_are_sentences(arguments: Any, sentence: str) -> 
         ("3.14 is pi", (10, 3, 1, 1)),
         ("", (0, 0, 0, 0)),
         ("héllo", (5, 1, 1, 1)),
+        ("Wait... (really?) Yes!?", (23, 3, 3, 1)),
+        ("你好。再见！", (6, 1, 2, 1)),
+        pytest.param("." * 200_000 + "x", (200_001, 1, 1, 1), id="a page of dots"),
     ],
 )
 def test_text_statistics(text: str, counts: tuple[int, ...]) -> None:

@@ -31,8 +31,9 @@ def current_time(timezone: str = "local") -> dict[str, str]:
     Args:
         timezone: such as Europe/Paris, UTC or local
     """
-    now = _now(_zone(timezone))
-    shown = now.tzname() or "local" if timezone == "local" else timezone
+    zone = _zone(timezone.strip())
+    now = _now(zone)
+    shown = (now.tzname() or "local") if zone is None else str(zone)
     return {"date": f"{now:%Y-%m-%d}", "time": f"{now:%H:%M}", "weekday": _weekday(now), "timezone": shown}
 
 
@@ -81,7 +82,7 @@ def text_statistics(text: str) -> dict[str, int]:
     Args:
         text: the text
     """
-    ends = list(re.finditer(r"[.!?…]+(?=[\"'”’»)\]]*(?:\s|$))|[。！？]+", text))
+    ends = list(_SENTENCE_END.finditer(text))
     rest = text[ends[-1].end() :] if ends else text
     return {
         "characters": len(text),
@@ -90,6 +91,9 @@ def text_statistics(text: str) -> dict[str, int]:
         "lines": len(text.splitlines()),
     }
 
+
+# One look at each run of full stops, from its beginning: a page of dots must not take the square of its length.
+_SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]++(?=[\"'”’»)\]]*+(?:\s|$))|[。！？]++")
 
 BUILTIN: tuple[Function, ...] = (
     calculate,
@@ -112,12 +116,12 @@ def _now(zone: datetime.tzinfo | None) -> datetime.datetime:
 
 
 def _zone(name: str) -> datetime.tzinfo | None:
-    if name == "local":
+    if name.lower() == "local":
         return None
-    if name == "UTC":  # a machine without a time zone database still knows this one
+    if name.upper() == "UTC":  # a machine without a time zone database still knows this one
         return datetime.UTC
     try:
-        return zoneinfo.ZoneInfo(name)
+        return zoneinfo.ZoneInfo(name.replace(" ", "_"))
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         raise ToolFailed(f"unknown time zone {name[:60]!r}: use a name such as Europe/Paris, UTC or local") from None
 

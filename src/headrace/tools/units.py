@@ -148,7 +148,7 @@ def convert(value: float, from_unit: str, to_unit: str) -> int | float:
     source, target = find(from_unit), find(to_unit)
     if source.quantity != target.quantity:
         raise ToolFailed(f"cannot convert {source.plural} to {target.plural}")
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise ToolFailed("the value is not a finite number")
     base = Fraction(value) * source.size + source.zero
     if source.quantity == "temperature" and base < Fraction(-1, 10**9):
