@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -36,7 +37,7 @@ WRONG: tuple[Any, ...] = (
 @contextmanager
 def bounds() -> Iterator[None]:
     """A hang ends the process with its stack; an allocation of what a file claims is a MemoryError."""
-    faulthandler.dump_traceback_later(HANG_S, exit=True)
+    faulthandler.dump_traceback_later(HANG_S, exit=True, file=sys.__stderr__)
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     statm = Path("/proc/self/statm")
     if not SANITIZED and statm.exists():
