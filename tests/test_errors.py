@@ -310,7 +310,8 @@ needs_make = pytest.mark.skipif(
 @needs_make
 def test_make_with_an_old_python(tmp_path: Path) -> None:
     old = tmp_path / "python3.9"
-    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.9.18\n[ "$1" = -V ]\n')
+    aged = f'exec {sys.executable} -c "import sys; sys.version_info = (3, 9, 18); $2"'
+    old.write_text(f'#!/bin/sh\n[ "$1" = -V ] && echo Python 3.9.18 && exit\n{aged}\n')
     old.chmod(0o755)
     done = make(tmp_path, PYTHON=str(old))
     assert done.returncode == 2

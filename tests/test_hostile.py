@@ -247,6 +247,7 @@ def test_taps(taps: int, parts: Gguf, scratch: Path) -> None:
         (lambda f: f.pairs.update({"tokenizer.ggml.eos_token_id": 10**6}), "expected 0 to 96"),
         (lambda f: f.pairs["tokenizer.ggml.tokens"].__setitem__(9, "a"), "repeats a token"),
         (lambda f: f.pairs.update({"tokenizer.ggml.merges": ["a nothing"]}), "merges do not fit"),
+        (lambda f: f.tensors.__setitem__(-1, f.tensors[-1].resized([8, 1, 1])), "has 3 axes: expected a vector"),
         (lambda f: f.pairs.update({"lfm2moe.expert_used_count": 4}), "4 experts a token are asked of 3"),
     ],
 )
@@ -429,6 +430,13 @@ def deep(part: Any, key: str, levels: int) -> Any:
     for _ in range(levels):
         part = {"type": "Sequence", key: [part]}
     return part
+
+
+def test_an_unknown_token_that_is_not_there_is_found_when_the_model_is_loaded(folder: Path) -> None:
+    document = json.loads((folder / "tokenizer.json").read_text())
+    document["model"]["unk_token"] = "nothing"
+    sentence = of_file(folder, "tokenizer.json", json.dumps(document).encode())
+    assert sentence.endswith("its unknown token 'nothing' is not in its vocabulary: fetch it again")
 
 
 @pytest.mark.parametrize("edit", TOKENIZERS.values(), ids=TOKENIZERS)
