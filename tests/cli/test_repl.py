@@ -26,7 +26,6 @@ class Terminal:
             "XDG_STATE_HOME": str(home),
             "TERM": "xterm",
             "PROMPT_TOOLKIT_NO_CPR": "1",
-            "PROMPT_TOOLKIT_NO_CPR": "1",
         }
         self.child = pexpect.spawn(
             sys.executable,
