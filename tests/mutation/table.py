@@ -87,7 +87,7 @@ MUTATIONS = (
     Mutation(P + "model.py", "if len(prompt) >= self.num_ctx:", "if len(prompt) > 2 * self.num_ctx:", MODEL),
     Mutation(P + "model.py", "len(done) > rounds_left", "len(done) >= 1", ("tests/nano",)),
     Mutation(P + "convert.py", "head=name == head", "head=False", ("tests/test_convert.py",)),
-    Mutation(P + "cli/run.py", 'return "\\n\\n".join(parts)', "return parts[0]", ("tests/cli/test_run.py",)),
+    Mutation(P + "cli/run.py", 'return "\\n".join(parts)', "return parts[0]", ("tests/cli/test_run.py",)),
     # the native core
     Mutation("native/operations.cpp", "const float angle = static_cast<float>(position) * a.frequencies[i];", "const float angle = static_cast<float>(position + 1) * a.frequencies[i] * 1.01f;", NATIVE),
     Mutation("native/operations.cpp", "const float scale = 1 / std::sqrt(static_cast<float>(n));", "const float scale = 1;", NATIVE),

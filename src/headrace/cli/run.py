@@ -114,4 +114,4 @@ def one_shot_prompt(prompt: str | None) -> str | None:
     parts = [part for part in (prompt, piped) if part]
     if not parts:
         raise click.UsageError("there is no prompt: give one, or pipe some text in")
-    return "\n\n".join(parts)
+    return "\n".join(parts)
