@@ -9,14 +9,14 @@ from pathlib import Path
 from recipes.nano import dialogues, tokenizer, train
 from recipes.nano.model import Config
 
-WORK = Path(__file__).parent / "work"
+WORK = Path(__file__).parent / "run"
 SHIPPED = Path(__file__).parents[2] / "src" / "headrace" / "nano" / "nano.gguf"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m recipes.nano", description=__doc__)
     parser.add_argument("command", choices=["data", "train", "export", "evaluate", "all"])
-    parser.add_argument("--work", type=Path, default=WORK, help="where everything is kept (default: recipes/nano/work)")
+    parser.add_argument("--work", type=Path, default=WORK, help="where everything is kept (default: recipes/nano/run)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument(
