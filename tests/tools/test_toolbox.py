@@ -1,16 +1,15 @@
-"""From a Python function to a schema, and from a call to a result: whatever goes wrong is text for the model."""
+"""From a call to a result: whatever goes wrong is text for the model."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pytest
 
 from headrace.errors import RequestInvalid, ToolFailed
 from headrace.events import ToolCall
-from headrace.tools.builtin import BUILTIN, builtin_schemas
+from headrace.tools.builtin import BUILTIN
 from headrace.tools.loop import MAX_RESULT_CHARACTERS, Toolbox, toolbox_of
-from headrace.tools.schema import schema_of
 
 
 def search(
@@ -19,77 +18,14 @@ def search(
     ratio: float = 0.5,
     tags: list[str] | None = None,
     order: Literal["new", "old"] = "new",
-    exact: Annotated[bool, "whole words only"] = False,
+    depth: int | None = None,
 ) -> str:
-    """Search the archive.
-
-    More than the first line is for people.
-
-    Args:
-        query: what to look for,
-            in any words
-        limit (int): at most this many
-    """
-    return f"{query} {limit} {ratio} {tags} {order} {exact}"
+    """Search the archive."""
+    return f"{query} {limit} {ratio} {tags} {order} {depth}"
 
 
 def call(name: str, **arguments: Any) -> ToolCall:
     return ToolCall("call_0", name, arguments)
-
-
-def test_a_function_as_the_model_sees_it() -> None:
-    assert schema_of(search) == {
-        "name": "search",
-        "description": "Search the archive.",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "query": {"type": "string", "description": "what to look for, in any words"},
-                "limit": {"type": "integer", "description": "at most this many"},
-                "ratio": {"type": "number"},
-                "tags": {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]},
-                "order": {"type": "string", "enum": ["new", "old"]},
-                "exact": {"type": "boolean", "description": "whole words only"},
-            },
-            "required": ["query"],
-        },
-    }
-
-
-def no_hint(x): ...  # type: ignore[no-untyped-def]
-def star(*xs: int) -> None: ...
-def by_place(x: int, /) -> None: ...
-def odd(x: set[int]) -> None: ...
-async def later(x: int) -> None: ...
-
-
-@pytest.mark.parametrize(
-    ("function", "sentence"),
-    [
-        (no_hint, "parameter x has no type hint"),
-        (star, r"parameter \*xs has no name of its own"),
-        (by_place, "positional-only"),
-        (odd, "has the type"),
-        (later, "asynchronous"),
-        (lambda: 1, "no usable name"),
-    ],
-)
-def test_what_a_schema_cannot_say_is_refused(function: Any, sentence: str) -> None:
-    with pytest.raises(RequestInvalid, match=sentence):
-        schema_of(function)
-
-
-def test_the_six_built_in_tools() -> None:
-    """What nano was trained on: a change here is a new training."""
-    shown = {schema["name"]: list(schema["parameters"]["properties"]) for schema in builtin_schemas()}
-    assert shown == {
-        "calculate": ["expression"],
-        "current_time": ["timezone"],
-        "add_to_date": ["date", "days", "weeks", "months", "years"],
-        "days_between": ["start", "end"],
-        "convert_units": ["value", "from_unit", "to_unit"],
-        "text_statistics": ["text"],
-    }
 
 
 def test_results_are_text_or_json() -> None:
@@ -118,10 +54,21 @@ def test_whole_numbers_are_numbers_and_truth_is_not() -> None:
         (call("serch"), "error: unknown tool 'serch': the tools are search, later"),
         (call("later"), "error: later cannot be run here: only its schema was given"),
         (call("search"), "error: search needs the argument 'query'"),
-        (call("search", query="x", depth=1), "error: search has no argument 'depth'"),
+        (call("search", query="x", width=1), "error: search has no argument 'width'"),
         (call("search", query=5), "error: argument 'query' of search must be a string, not 5"),
         (call("search", query="x", order="odd"), "error: argument 'order' of search must be one of 'new', 'old'"),
-        (call("search", query="x", tags=["a", 1]), "error: argument 'tags' of search must be"),
+        (
+            call("search", query="x", tags=["a", 1]),
+            "error: argument 'tags' of search must be an array whose items are each a string or null, not [\"a\", 1]",
+        ),
+        (
+            call("search", query="x", depth="deep"),
+            "error: argument 'depth' of search must be an integer or null, not \"deep\"",
+        ),
+        (
+            call("search", query="x", limit={"a": (1, {2})}),
+            "error: argument 'limit' of search must be an integer, not {",
+        ),
     ],
 )
 def test_a_wrong_call_is_told_what_is_wrong(asked: ToolCall, content: str) -> None:
@@ -139,7 +86,12 @@ def test_what_a_tool_raises_goes_back_as_text() -> None:
         """C"""
         raise KeyError("x")
 
-    toolbox = Toolbox([fails, crashes])
+    def unsayable() -> object:
+        """U"""
+        return {1j}
+
+    toolbox = Toolbox([fails, crashes, unsayable])
+    assert toolbox.run(call("unsayable")).content.startswith("error: TypeError: ")
     assert toolbox.run(call("fails")).content == "error: no such city"
     assert toolbox.run(call("crashes")).content == "error: KeyError: 'x'"
     assert toolbox.run(call("crashes")).error
@@ -150,7 +102,14 @@ def test_long_results_are_cut_with_a_note() -> None:
         """L"""
         return "x" * (MAX_RESULT_CHARACTERS + 7)
 
-    assert Toolbox([long]).run(call("long")).content.endswith("x\n[7 more characters were left out]")
+    def long_failure() -> str:
+        """L"""
+        raise ToolFailed("x" * 2 * MAX_RESULT_CHARACTERS)
+
+    toolbox = Toolbox([long, long_failure])
+    assert toolbox.run(call("long")).content == "x" * MAX_RESULT_CHARACTERS + "\n[7 more characters were left out]"
+    assert len(toolbox.run(call("long_failure")).content) < MAX_RESULT_CHARACTERS + 100
+    assert 1_000 <= MAX_RESULT_CHARACTERS <= 20_000  # a few thousand tokens: room for more than one in a window
 
 
 def test_schemas_are_kept_as_given() -> None:
@@ -169,6 +128,9 @@ def test_schemas_are_kept_as_given() -> None:
         ([{"name": "f"}, {"name": "f"}], "two tools are named 'f'"),
         ([{}], 'no "name"'),
         ([5], "5 is not a tool"),
+        ([{"name": ""}], 'no "name"'),
+        ([search, {"function": {"name": "search"}}], "two tools are named 'search'"),
+        ({"name": "f"}, "give None"),
     ],
 )
 def test_what_is_no_list_of_tools(tools: Any, sentence: str) -> None:

@@ -131,6 +131,22 @@ def test_the_same_tensor_in_two_files_without_an_index(tmp_path):
         safetensors.read_folder(tmp_path)
 
 
+def test_the_single_file_comes_before_an_index_and_before_others(tmp_path):
+    save_file({"only": torch.zeros(2)}, tmp_path / "model.safetensors")
+    write_shards(tmp_path)
+    save_file({"other": torch.zeros(2)}, tmp_path / "adapter.safetensors")
+    assert list(safetensors.read_folder(tmp_path)) == ["only"]
+    (tmp_path / "model.safetensors").unlink()
+    assert "other" not in safetensors.read_folder(tmp_path)
+
+
+def test_an_index_larger_than_the_limit_is_not_read(tmp_path):
+    with (tmp_path / "model.safetensors.index.json").open("wb") as file:
+        file.truncate(safetensors.MAX_HEADER_BYTES + 1)
+    with pytest.raises(FileInvalid, match="more than 100000000 bytes"):
+        safetensors.read_folder(tmp_path)
+
+
 def test_a_folder_without_weights(tmp_path):
     with pytest.raises(ModelNotFound, match=r"there are no weights: expected model\.safetensors"):
         safetensors.read_folder(tmp_path)
@@ -202,6 +218,17 @@ BROKEN = {
         FileInvalid,
         "has 8 bytes, which is not F32 of shape [3]",
     ),
+    "room to spare": (file_of({"a": entry(offsets=[0, 12])}, bytes(12)), FileInvalid, "has 12 bytes, which is not F32"),
+    "offset without end": (
+        file_of({"a": entry(offsets=[0, 10**4000])}, bytes(8)),
+        FileInvalid,
+        "needs dtype, shape",
+    ),
+    "endless shape": (
+        file_of({"a": entry(shape=[1] * 5000)}, bytes(8)),
+        FileInvalid,
+        "which is not F32 of shape [1, 1",
+    ),
     "swapped offsets": (file_of({"a": entry(offsets=[8, 0])}, bytes(8)), FileInvalid, "has -8 bytes"),
     "sizes that wrap": (
         file_of({"a": entry(shape=[2**62, 4], offsets=[0, 0])}, bytes(8)),
@@ -231,6 +258,7 @@ def test_broken_files_are_refused_with_a_sentence_and_without_memory(tmp_path, c
         tracemalloc.stop()
     assert sentence in str(raised.value)
     assert str(path) in str(raised.value)
+    assert len(str(raised.value)) < 500
     assert peak < 4 << 20
 
 

@@ -142,10 +142,8 @@ def _refuse(text: str) -> datetime.date:
 
 
 def _add_months(start: datetime.date, months: int) -> datetime.date:
-    """The same day of the month, or the month's last day where it has fewer."""
+    """The same day, or the month's last where it has fewer; ValueError or OverflowError past the calendar's ends."""
     year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
-    if not datetime.MINYEAR <= year <= datetime.MAXYEAR:
-        raise OverflowError
     return datetime.date(year, month + 1, min(start.day, calendar.monthrange(year, month + 1)[1]))
 
 

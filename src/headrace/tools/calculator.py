@@ -165,7 +165,7 @@ def _begins_operand(token: str) -> bool:
 
 def _number(text: str) -> Fraction:
     mantissa, _, exponent = text.lower().partition("e")
-    if len(exponent) > 5 or len(mantissa) + abs(int(exponent or 0)) > MAX_DIGITS:
+    if len(mantissa) + abs(int(exponent or 0)) > MAX_DIGITS:
         raise _too_large()
     return Fraction(mantissa.rstrip(".")) * Fraction(10) ** int(exponent or 0)
 

@@ -193,7 +193,7 @@ def _read_value(header: _Cursor, key: str, kind: int) -> Any:
 
 def _alignment(path: Path, metadata: dict[str, Any]) -> int:
     value = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
-    if type(value) is not int or value < 8 or value & (value - 1):
+    if not isinstance(value, int) or value < 8 or value & (value - 1):
         raise FileInvalid(path, f"general.alignment is {shown(value)}: it must be a power of two, at least 8")
     return value
 
