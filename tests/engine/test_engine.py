@@ -131,6 +131,17 @@ def run_out(asked: Sequence) -> list[int]:
     return asked.ids[asked.prompt_tokens : asked.length].tolist()
 
 
+def test_every_token_is_stepped_once(engine: Engine, core: CountingCore) -> None:
+    """The last one is never stepped: nothing follows it."""
+    run(engine, sequence(list(range(20)), num_predict=5))
+    stepped = [position for batch in core.batches for position in range(batch.positions[0], end_of(batch))]
+    assert stepped == list(range(20 + 5 - 1))
+
+
+def end_of(batch: Batch) -> int:
+    return int(batch.positions[0] + batch.starts[1])
+
+
 def test_text_comes_as_it_grows_and_what_was_held_at_the_end(engine: Engine) -> None:
     outputs = list(engine.submit(sequence([1], num_predict=3, text=Letters())).stream())
     assert [output.text for output in outputs if isinstance(output, Text)] == ["c", "d", "e", "."]

@@ -20,6 +20,7 @@ from pathlib import Path
 from tests.mutation.table import MUTATIONS, Mutation
 
 ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 300
 RUN = """
 import sys
 sys.meta_path = [finder for finder in sys.meta_path if "ScikitBuild" not in type(finder).__name__]
@@ -99,7 +100,10 @@ def _cmake(*arguments: str) -> None:
 
 def _caught(mutation: Mutation, copy: Path) -> str | None:
     """The first test that fails, or None if all pass."""
-    done = _tests(mutation.tests, copy)
+    try:
+        done = _tests(mutation.tests, copy)
+    except subprocess.TimeoutExpired:
+        return f"a test that hangs (more than {TIMEOUT_S} s)"
     if done.returncode == 0:
         return None
     failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
@@ -112,7 +116,7 @@ def _caught(mutation: Mutation, copy: Path) -> str | None:
 
 def _tests(paths: tuple[str, ...], copy: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", RUN.format(copy=str(copy)), *paths]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
 if __name__ == "__main__":
