@@ -67,7 +67,7 @@ MUTATIONS = (
     Mutation(P + "text/stream.py", "return min(found)[1] if", "return max(found)[1] if", ("tests/text",)),
     Mutation(P + "text/calls.py", 'begun.removeprefix(THINK_START), "thinking"', 'begun, "thinking"', ("tests/text",)),
     Mutation(P + "text/pythonic.py", '"n": "\\n",', '"n": "n",', ("tests/text",)),
-    Mutation(P + "text/repair.py", "block + prose if calls_first else prose + block", "prose + block", ("tests/text", "tests/nano")),
+    Mutation(P + "text/repair.py", "block + prose if calls_first else prose + block", "prose + block", ("tests/text/test_repair.py",)),
     # the engine
     Mutation(P + "engine/batch.py", "[part.sequence.computed for part in parts]", "[0 for part in parts]", ENGINE),
     Mutation(P + "engine/batch.py", "max(0, sequence.length - p.repeat_last_n)", "0", ENGINE),

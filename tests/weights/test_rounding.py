@@ -86,3 +86,9 @@ def test_nan_stays_nan_in_bf16() -> None:
 def test_rows_without_whole_blocks_are_refused() -> None:
     with pytest.raises(Unsupported, match="rows of 48 weights cannot be Q4_0: its blocks hold 32"):
         quantise(np.zeros((2, 48), np.float32), "Q4_0")
+
+
+def test_bf16_rounds_ties_to_even() -> None:
+    """1 + 2^-8 lies between 1 and 1 + 2^-7, 1 + 3 2^-8 between 1 + 2^-7 and 1 + 2^-6: both go to the even one."""
+    x = np.array([[1 + 2**-8, 1 + 3 * 2**-8]], np.float32)
+    np.testing.assert_array_equal(decoded(quantise(x, "BF16"), "BF16", (1, 2)), [[1, 1 + 2**-6]])
