@@ -275,22 +275,16 @@ void choose(const Route& r, const float* scores, float* row) {
 
 void run(const Route& r, const Job& job, float* out) {
     const int64_t width = static_cast<int64_t>(r.gate.size()) / r.experts;
+    const Matrix gate{Type::F32, r.experts, width, width * static_cast<int64_t>(sizeof(float)),
+                      reinterpret_cast<const uint8_t*>(r.gate.data())};
+    float* scores = job.pass.scratch.scores.data();
+    multiply(job, gate, {job.in(0), nullptr, nullptr, nullptr}, nullptr, job.rows(), scores, r.experts);
+    job.pass.pool.sync();
     const Range mine = job.mine(job.rows());
-    float* scores = job.pass.scratch.scores.data() + mine.begin * r.experts;
-    job.pass.kernels.linear[static_cast<size_t>(Type::F32)](
-        {reinterpret_cast<const uint8_t*>(r.gate.data()),
-         width * static_cast<int64_t>(sizeof(float)),
-         width,
-         0,
-         r.experts,
-         {job.in(0) + mine.begin * width, nullptr, nullptr, nullptr},
-         nullptr,
-         mine.end - mine.begin,
-         scores,
-         r.experts});
-    for (int64_t t = mine.begin; t < mine.end; ++t, scores += r.experts) {
-        for (int64_t e = 0; e < r.experts; ++e) scores[e] = 1 / (1 + std::exp(-scores[e]));
-        choose(r, scores, out + t * job.step.width);
+    for (int64_t t = mine.begin; t < mine.end; ++t) {
+        float* score = scores + t * r.experts;
+        for (int64_t e = 0; e < r.experts; ++e) score[e] = 1 / (1 + std::exp(-score[e]));
+        choose(r, score, out + t * job.step.width);
     }
 }
 

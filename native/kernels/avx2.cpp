@@ -109,6 +109,7 @@ struct Avx2 {
         const auto at = [&](int i) { return load16(rows[i] + offset); };
         return _mm256_cvtph_ps(_mm_setr_epi16(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)));
     }
+
     // Byte `i` of each lane, with its sign.
     static Floats byte_to_floats(Ints a, int i) {
         return to_floats(_mm256_srai_epi32(_mm256_slli_epi32(a, static_cast<unsigned>(24 - 8 * i)), 24));

@@ -100,6 +100,7 @@ struct Avx512 {
         };
         return _mm512_cvtph_ps(_mm256_setr_epi64x(four(0), four(4), four(8), four(12)));
     }
+
     // Byte `i` of each lane, with its sign.
     static Floats byte_to_floats(Ints a, int i) {
         return to_floats(_mm512_srai_epi32(_mm512_slli_epi32(a, static_cast<unsigned>(24 - 8 * i)), 24));

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +134,25 @@ def test_bits_do_not_depend_on_the_batch(isa: str, kind: str, columns: int) -> N
         np.testing.assert_array_equal(run_linear(x, weight, isa, per_call=size), together)
     for threads in (2, 3, 5):
         np.testing.assert_array_equal(run_linear(x, weight, isa, threads=threads), together)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="protects a page of memory by Linux's mprotect")
+@pytest.mark.parametrize("kind", FLOATS + QUANTISED)
+def test_nothing_is_read_past_the_weights(isa: str, kind: str) -> None:
+    """The weights end where a page begins that may not be read: a kernel that goes on kills the process."""
+    rng = np.random.default_rng(6)
+    pages = mmap.mmap(-1, 32 * mmap.PAGESIZE)
+    memory = np.frombuffer(pages, np.uint8)
+    libc = ctypes.CDLL(None, use_errno=True)
+    last = memory.ctypes.data + 31 * mmap.PAGESIZE
+    assert libc.mprotect(ctypes.c_void_p(last), mmap.PAGESIZE, 0) == 0
+    for rows in (1, 3, 17):
+        weight = random_tensor(rng, kind, rows, 256)
+        place = memory[31 * mmap.PAGESIZE - weight.data.size : 31 * mmap.PAGESIZE]
+        place[:] = weight.data
+        guarded = Tensor(kind, kind, weight.shape, place)
+        x = rng.standard_normal((9, 256), np.float32)
+        np.testing.assert_array_equal(run_linear(x, guarded, isa), run_linear(x, weight, isa))
 
 
 @pytest.mark.parametrize("kind", QUANTISED)

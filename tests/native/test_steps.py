@@ -110,6 +110,24 @@ def test_expert_ties_go_to_the_lower_number(isa: str) -> None:
     np.testing.assert_allclose(routing[:, 3:], 0.5, rtol=1e-6)  # 1.5 / 3
 
 
+def test_cached_values_are_rounded_half_to_even(isa: str) -> None:
+    """One position attends to itself alone, so its output is its value as the cache keeps it: every kind of fp16."""
+    bits = np.arange(0, 0x7C00, 37, dtype=np.uint16)  # zero, denormal and normal numbers
+    below, above = bits.view(np.float16).astype(np.float32), (bits + 1).view(np.float16).astype(np.float32)
+    middle = (below + np.where(np.isfinite(above), above, 65536)) / 2  # a tie; the last one overflows
+    x = np.concatenate([[65504, 65519, 65520, 1e10, 1e-8, 2.98e-8], below, middle, np.nextafter(middle, 0)])
+    x = np.resize(np.concatenate([x, -x]).astype(np.float32), (200, 64))
+    plan, weights = Plan(), {"embed": (float_tensor("F32", np.concatenate([x, x, x], axis=1)),)}
+    weights |= tensors({"n": float_tensor("F32", np.ones((1, 64))), "head": float_tensor("F32", np.zeros((200, 64)))})
+    y = plan.add("attend", plan.add("embed", weights=["embed"]), weights=["n", "n"], slot=0, heads=1, kv_heads=1,
+                 head_dim=64, eps=1.0, theta=1e4)  # fmt: skip
+    plan.add("linear", plan.add("select", y), weights=["head"])
+    work = batch([[i] for i in range(200)], blocks=[[i] for i in range(200)], rows=[])
+    found = model(plan, weights, isa=isa, kv="fp16", blocks=200).values(work)[1]
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(found, x.astype(np.float16).astype(np.float32))
+
+
 def test_half_precision_keys_and_values_are_rounded_once(isa: str) -> None:
     rng = np.random.default_rng(10)
     plan, weights = hybrid(rng, head_dim=24)
