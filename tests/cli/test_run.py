@@ -14,6 +14,7 @@ import pexpect
 import pytest
 
 import headrace
+from tests import random_models
 
 HEADRACE = [sys.executable, "-c", "from headrace.cli import main; main()"]
 
@@ -72,6 +73,14 @@ def test_mistakes_get_one_sentence_and_exit_code_2(arguments: list[str], sentenc
     assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_window_beyond_the_model_card_is_a_warning(tmp_path: Path) -> None:
+    path = random_models.save_gguf(random_models.dense(max_position_embeddings=40_000), tmp_path / "long.gguf")
+    long, short = (run("run", str(path), "Hi", "--num-predict", "1", "--num-ctx", size) for size in ("33000", "32768"))
+    assert (long.returncode, short.returncode) == (0, 0)
+    assert "Warning: the model card says 32,768 tokens" in long.stderr
+    assert "Warning" not in short.stderr
 
 
 def test_help_and_version() -> None:

@@ -56,6 +56,7 @@ class Session:
         """Loads the model. Built-in tools are offered where asked for, and to nano where nothing is said."""
         began = time.perf_counter()
         model = load(name, num_ctx=num_ctx, threads=threads)
+        _warn_of_a_long_window(model)
         offered = tools == "builtin" or (tools is None and name == nano.NAME)
         return cls(name, model, settings, "builtin" if offered else None, time.perf_counter() - began)
 
@@ -102,6 +103,7 @@ class Session:
     def resize(self, num_ctx: int) -> None:
         """The same model with another window; the conversation stays."""
         model = load(self.name, num_ctx=num_ctx, threads=self.model.threads)
+        _warn_of_a_long_window(model)
         self.model.close()
         self.model = model
 
@@ -192,3 +194,9 @@ class Session:
 def _rate(tokens: int, seconds: float) -> str:
     rate = f", {tokens / seconds:,.1f} tokens/s" if seconds > 0 else ""
     return f"{tokens} tokens{rate}"
+
+
+def _warn_of_a_long_window(model: Model) -> None:
+    """Files allow more than their models were trained on."""
+    if model.num_ctx > (card := model.checkpoint.context_length):
+        click.secho(f"Warning: the model card says {card:,} tokens; beyond them answers may get worse", err=True)
