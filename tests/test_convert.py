@@ -79,6 +79,13 @@ def test_types_are_those_of_the_published_files() -> None:
     assert kind("layers.0.feed_forward.experts.w2", 256, 80) == "F16"
 
 
+def test_the_tied_embedding_is_written_finer_than_the_rest(folder: Path, tmp_path: Path) -> None:
+    convert(folder, tmp_path / "model.gguf", "q4_0")
+    tensors = checkpoint.gguf.read(tmp_path / "model.gguf").tensors
+    assert tensors["token_embd.weight"].type == "Q6_K"
+    assert tensors["blk.0.shortconv.in_proj.weight"].type == "Q4_0"
+
+
 def test_template_and_sampling_travel(folder: Path, tmp_path: Path) -> None:
     convert(folder, tmp_path / "model.gguf", "q8_0")
     source = checkpoint.read(tmp_path / "model.gguf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ import pexpect
 import pytest
 
 import headrace
+from headrace.cli.run import one_shot_prompt
 from tests import random_models
 
 HEADRACE = [sys.executable, "-c", "from headrace.cli import main; main()"]
@@ -38,6 +40,17 @@ def test_piped_text_follows_the_prompt() -> None:
     joined = run("run", "nano", "What is", stdin="37 * 12?")
     assert "444" in joined.stdout
     assert joined.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "piped", "whole"),
+    [("Sum up:", "a text\n", "Sum up:\na text"), (None, "hello", "hello"), ("hello", " \n", "hello")],
+)
+def test_the_prompt_and_what_is_piped(
+    prompt: str | None, piped: str, whole: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(piped))
+    assert one_shot_prompt(prompt) == whole
 
 
 def test_verbose_reports_times_and_memory() -> None:
