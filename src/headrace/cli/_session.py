@@ -56,7 +56,8 @@ class Session:
         """Loads the model. Built-in tools are offered where asked for, and to nano where nothing is said."""
         began = time.perf_counter()
         model = load(name, num_ctx=num_ctx, threads=threads)
-        _warn_of_a_long_window(model)
+        if num_ctx is not None:
+            _warn_of_a_long_window(model)
         offered = tools == "builtin" or (tools is None and name == nano.NAME)
         return cls(name, model, settings, "builtin" if offered else None, time.perf_counter() - began)
 
