@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recipes.nano import dialogues, tokenizer, train
 from recipes.nano.model import Config
+from recipes.nano.values import Values
 
 WORK = Path(__file__).parent / "run"
 SHIPPED = Path(__file__).parents[2] / "src" / "headrace" / "nano" / "nano.gguf"
@@ -18,11 +19,11 @@ def main() -> None:
     parser.add_argument("command", choices=["data", "train", "export", "evaluate", "all"])
     parser.add_argument("--work", type=Path, default=WORK, help="where everything is kept (default: recipes/nano/run)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument(
         "--gguf", type=Path, default=SHIPPED, help="the file to write and to evaluate (default: the one that ships)"
     )
-    parser.add_argument("--each", type=int, default=50, help="generated cases of each kind to evaluate")
+    parser.add_argument("--each", type=int, default=100, help="generated cases of each kind to evaluate")
     parser.add_argument("--workers", type=int, default=2, help="training processes, of one thread each")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -34,9 +35,10 @@ def main() -> None:
 def show_data(options: argparse.Namespace) -> None:
     """A few dialogues to look at."""
     rng = random.Random(options.seed)
+    values = Values(rng)
     for _ in range(5):
         prefix = dialogues.prefix(rng)
-        print(prefix.text() + "".join(text for text, _ in dialogues.segments(dialogues.dialogue(rng, prefix.offered))))
+        print(prefix.text() + "".join(text for text, _ in dialogues.segments(dialogues.dialogue(rng, prefix, values))))
 
 
 def run_training(options: argparse.Namespace) -> None:

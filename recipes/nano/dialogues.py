@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from headrace.tools.builtin import builtin_schemas
-from recipes.nano import words
+from recipes.nano import extraction, tools, words
 from recipes.nano.arithmetic import arithmetic
 from recipes.nano.dates import add_to_date, clock, days_between
 from recipes.nano.exchange import Call, Exchange
 from recipes.nano.measures import convert_units, text_statistics
 from recipes.nano.phrases import integer, say
-from recipes.nano.talk import outside, small_talk
+from recipes.nano.talk import CANNOT, outside, small_talk
+from recipes.nano.tools import Offered
+from recipes.nano.values import Values
 
 TEMPLATE = (Path(__file__).parent / "template.jinja").read_text(encoding="utf-8")
 
@@ -51,16 +53,17 @@ _SYSTEMS = (
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """What stands before the first user turn. `tools` are schemas; `offered` their names."""
+    """What stands before the first user turn: `schemas` as shown, `builtin` names among them, made-up tools among them."""
 
     system: str
-    tools: tuple[dict[str, Any], ...]
-    offered: frozenset[str]
+    schemas: tuple[dict[str, Any], ...]
+    builtin: frozenset[str]
+    made_up: tuple[Offered, ...] = ()
 
     def text(self) -> str:
         listed = (
-            f"List of tools: <|tool_list_start|>[{', '.join(map(_json, self.tools))}]<|tool_list_end|>"
-            if self.tools
+            f"List of tools: <|tool_list_start|>[{', '.join(map(_json, self.schemas))}]<|tool_list_end|>"
+            if self.schemas
             else ""
         )
         content = "\n".join(part for part in (self.system, listed) if part)
@@ -68,43 +71,100 @@ class Prefix:
 
 
 def prefix(rng: random.Random) -> Prefix:
-    """All six tools as Headrace shows them, half the time; else some of them in any order, reworded, or none."""
-    schemas = builtin_schemas()
-    kind = rng.random()
-    if kind > 0.92:
-        schemas = []
-    elif kind > 0.45:
-        schemas = rng.sample(schemas, rng.choice((1, 1, 1, 2, 2, 3, 4, 5, 6, 6)))
-        if rng.random() < 0.3:
-            schemas = [_reworded(rng, schema) for schema in schemas]
-    shown = [{"type": "function", "function": schema} for schema in schemas] if rng.random() < 0.04 else schemas
+    """Built-in tools, made-up ones, both, or none; any order, sometimes wrapped as OpenAI's clients do."""
+    builtin: list[dict[str, Any]] = []
+    made_up: list[Offered] = []
+    kind = rng.choices(("builtin", "made up", "both", "none"), (27, 45, 10, 18))[0]
+    if kind == "builtin":
+        builtin = _builtin(rng)
+    if kind == "made up":
+        made_up = some_tools(rng, rng.choices(range(1, 9), (26, 22, 17, 12, 10, 6, 4, 3))[0], tools.catalogue())
+    if kind == "both":
+        builtin = rng.sample(builtin_schemas(), rng.choice((1, 1, 2, 6)))
+        made_up = some_tools(rng, rng.choice((1, 1, 2, 3)), tools.catalogue())
+    shown = [*builtin, *(each.schema for each in made_up)]
+    if kind != "builtin" and len(builtin) < 6:
+        rng.shuffle(shown)
+    if rng.random() < (0.04 if kind == "builtin" else 0.15):
+        shown = [{"type": "function", "function": schema} for schema in shown]
     system = _filled(rng, rng.choice(_SYSTEMS)) if rng.random() < 0.3 else ""
-    return Prefix(system, tuple(shown), frozenset(schema["name"] for schema in schemas))
+    return Prefix(system, tuple(shown), frozenset(schema["name"] for schema in builtin), tuple(made_up))
 
 
-def dialogue(rng: random.Random, offered: frozenset[str]) -> list[Exchange]:
+def _builtin(rng: random.Random) -> list[dict[str, Any]]:
+    """All six as Headrace shows them, half the time; else some of them, reworded now and then."""
+    schemas = builtin_schemas()
+    if rng.random() < 0.5:
+        return schemas
+    schemas = rng.sample(schemas, rng.choice((1, 1, 1, 2, 2, 3, 4, 5, 6)))
+    return [_reworded(rng, schema) for schema in schemas] if rng.random() < 0.3 else schemas
+
+
+def some_tools(rng: random.Random, count: int, entries: tuple[tools.Entry, ...]) -> list[Offered]:
+    """Different tools, often neighbours of one domain; names in one style, as one program would have them."""
+    style = rng.choices(("snake", "camel", "dotted", "dotted camel"), (50, 24, 18, 8))[0]
+    first = rng.choice(entries)
+    near = [entry for entry in entries if entry.domain == first.domain and entry is not first]
+    share = rng.choice((0.0, 0.5, 1.0))
+    chosen = [first]
+    while len(chosen) < count:
+        entry = rng.choice(near if near and rng.random() < share else entries)
+        if entry not in chosen and (entry.domain == first.domain or not _alike(entry, chosen)):
+            chosen.append(entry)
+            near = [one for one in near if one is not entry]
+    offered = [tools.offer(rng, entry, style) for entry in chosen]
+    rng.shuffle(offered)
+    return list({each.name: each for each in offered}.values())
+
+
+def _alike(entry: tools.Entry, others: list[tools.Entry]) -> bool:
+    """Tools of two domains that might both serve a request."""
+    words_of = tools.words_of(" ".join(entry.names))
+    return any(len(words_of & tools.words_of(" ".join(other.names))) > 1 for other in others)
+
+
+def dialogue(rng: random.Random, prefix: Prefix, values: Values) -> list[Exchange]:
     """One to four exchanges, mostly for tools on offer; a later one may speak of the number before it."""
+    if not prefix.schemas and rng.random() < 0.6:
+        return [extraction.extraction(rng, values, extraction.catalogue())]
     exchanges: list[Exchange] = []
     number = ""
-    weights = [weight if not tool or tool in offered or not offered else weight / 8 for weight, tool in _KINDS.values()]
-    for _ in range(rng.choices((1, 2, 3, 4), (60, 20, 12, 8))[0]):
-        kind = arithmetic if number and rng.random() < 0.35 else rng.choices(list(_KINDS), weights)[0]
-        exchange = _told(rng, kind(rng, number), offered)
-        number = exchange.number
-        exchanges.append(exchange)
+    for _ in range(rng.choices((1, 2, 3, 4), (66, 20, 9, 5))[0]):
+        one = _exchange(rng, prefix, values, number)
+        number = one.number
+        exchanges.append(one)
     return exchanges
 
 
-def _told(rng: random.Random, exchange: Exchange, offered: frozenset[str]) -> Exchange:
+def _exchange(rng: random.Random, prefix: Prefix, values: Values, number: str) -> Exchange:
+    made_up = list(prefix.made_up)
+    if made_up and rng.random() < (0.5 if prefix.builtin else 0.78):
+        return tools.exchange(rng, values, made_up)
+    if (made_up or rng.random() < 0.06) and rng.random() < 0.6:
+        user = tools.unserved(rng, values, made_up, tools.catalogue())
+        return Exchange(user, tools.NONE_FITS if made_up else CANNOT)
+    if rng.random() < 0.02:
+        return extraction.extraction(rng, values, extraction.catalogue())
+    offered = prefix.builtin
+    weights = [
+        weight if not tool or tool in offered or not prefix.schemas else weight / 8 for weight, tool in _KINDS.values()
+    ]
+    kind = arithmetic if number and rng.random() < 0.35 else rng.choices(list(_KINDS), weights)[0]
+    if kind is outside and made_up:
+        return Exchange(tools.unserved(rng, values, made_up, tools.catalogue()), tools.NONE_FITS)
+    return _told(rng, kind(rng, number), prefix)
+
+
+def _told(rng: random.Random, exchange: Exchange, prefix: Prefix) -> Exchange:
     """The exchange as it goes when its tool is not on offer, or fails."""
     if not exchange.calls:
         return exchange
     name = exchange.calls[0].name
-    if not offered:
+    if not prefix.schemas:
         return Exchange(
             exchange.user, "I need my tools for that, and none are offered here: without them I would only be guessing."
         )
-    if name not in offered:
+    if name not in prefix.builtin:
         return Exchange(exchange.user, f"I would need the {name} tool for that, and it is not offered here.")
     if len(exchange.calls) == 1 and rng.random() < 0.05:
         error = _filled(rng, rng.choice(_ERRORS))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-Argument = str | int | float
-
 
 @dataclass(frozen=True, slots=True)
 class Number:
@@ -15,12 +13,15 @@ class Number:
     text: str
 
 
+Argument = str | int | float | bool | list[str] | Number
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A call and the text that its tool turn holds."""
 
     name: str
-    arguments: dict[str, Argument | Number]
+    arguments: dict[str, Argument]
     result: str
 
     def text(self) -> str:
@@ -38,5 +39,8 @@ class Exchange:
     number: str = ""
 
 
-def _value(value: Argument | Number) -> str:
+def _value(value: Argument) -> str:
+    """As `headrace.text` writes calls: Python's True and False, strings as JSON."""
+    if isinstance(value, bool):
+        return repr(value)
     return value.text if isinstance(value, Number) else json.dumps(value, ensure_ascii=False)

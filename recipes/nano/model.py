@@ -21,7 +21,7 @@ from torch import Tensor, nn
 class Config:
     """Widths divide by 32, so that every matrix can be stored in Q8_0."""
 
-    vocab_size: int = 6144
+    vocab_size: int = 10240
     hidden_size: int = 256
     intermediate_size: int = 384
     moe_intermediate_size: int = 96
@@ -31,12 +31,13 @@ class Config:
         "full_attention",
         "conv",
         "full_attention",
+        "full_attention",
         "conv",
         "full_attention",
     )
     num_dense_layers: int = 1
-    num_attention_heads: int = 4
-    num_key_value_heads: int = 2
+    num_attention_heads: int = 8
+    num_key_value_heads: int = 4
     num_experts: int = 8
     num_experts_per_tok: int = 2
     conv_L_cache: int = 3  # noqa: N815 (the name in config.json)
@@ -140,25 +141,36 @@ class Attention(nn.Module):
         q = rotate(self.q_layernorm(linear(x, self.q_proj).view(len(x), -1, self.head_dim)), shape.rope)
         k = rotate(self.k_layernorm(linear(x, self.k_proj).view(len(x), -1, self.head_dim)), shape.rope)
         v = linear(x, self.v_proj).view(len(x), -1, self.head_dim)
+        q = (q * self.head_dim**-0.5).view(len(x), self.kv_heads, -1, self.head_dim)
         p = shape.prefix
         first = attend(q[None, :p], k[None, :p], v[None, :p], shape.prefix_mask)
-        k_all, v_all = (self.with_prefix(t, shape) for t in (k, v))
-        rest = attend(q[p:].view(shape.count, shape.length, *q.shape[1:]), k_all, v_all, shape.mask)
+        own = (shape.count, shape.length)
+        rest = attend(
+            q[p:].view(*own, *q.shape[1:]), k[p:].view(*own, *k.shape[1:]), v[p:].view(*own, *v.shape[1:]), shape.mask,
+            (k[:p], v[:p]),
+        )  # fmt: skip
         return linear(torch.cat([first.flatten(0, 1), rest.flatten(0, 1)]).flatten(1), self.out_proj)
 
-    def with_prefix(self, x: Tensor, shape: Shape) -> Tensor:
-        """Keys or values of the prefix before those of each dialogue: [N, P + L, kv_heads, head_dim]."""
-        own = x[shape.prefix :].view(shape.count, shape.length, *x.shape[1:])
-        return torch.cat([x[: shape.prefix].expand(shape.count, *x[: shape.prefix].shape), own], dim=1)
 
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """[N, T, heads, head_dim] over keys of fewer heads; the heads that share a key-value head lie along T."""
-    count, length, heads, head_dim = q.shape
-    groups = heads // k.shape[2]
-    q = q.view(count, length, -1, groups, head_dim).permute(0, 2, 3, 1, 4).reshape(count, -1, groups * length, head_dim)
-    out = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask.repeat(groups, 1))
-    return out.view(count, -1, groups, length, head_dim).permute(0, 3, 1, 2, 4).reshape(count, length, heads, head_dim)
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, before: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """Scaled queries [N, L, kv_heads, groups, d] over own keys [N, L, kv_heads, d] under `mask` and, all of them,
+    over the keys of a common prefix [P, kv_heads, d]: one product for all dialogues. Returns [N, L, heads * d].
+    """
+    count, length, heads, groups, d = q.shape
+    rows = q.permute(2, 0, 3, 1, 4).reshape(heads, count, groups * length, d)
+    own_k, own_v = (t.permute(2, 0, 1, 3).reshape(heads * count, length, d) for t in (k, v))
+    scores = torch.baddbmm(mask.repeat(groups, 1), rows.flatten(0, 1), own_k.transpose(1, 2))
+    scores = scores.view(heads, count * groups * length, length)
+    if before is not None:
+        prefix_k, prefix_v = (t.transpose(0, 1) for t in before)
+        past = torch.bmm(rows.flatten(1, 2), prefix_k.transpose(1, 2))
+        past, scores = torch.cat([past, scores], dim=-1).softmax(-1).split([past.shape[-1], length], dim=-1)
+        out = torch.bmm(past, prefix_v)
+    else:
+        scores, out = scores.softmax(-1), None
+    own = torch.bmm(scores.reshape(heads * count, groups * length, length), own_v).view(heads, -1, d)
+    out = own if out is None else out + own
+    return out.view(heads, count, groups, length, d).permute(1, 3, 0, 2, 4).reshape(count, length, -1)
 
 
 def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
@@ -208,7 +220,7 @@ class Experts(nn.Module):
             for h in [linear(part, up).chunk(2, dim=-1)]
         ]
         back = torch.empty_like(order)
-        back[order] = torch.arange(len(order))
+        back[order] = torch.arange(len(order), device=order.device)
         each = torch.cat(out)[back].view(*chosen.shape, -1)
         return (each * weights[..., None]).sum(1)
 
@@ -261,18 +273,57 @@ class Nano(nn.Module):
 
     def shape_of(self, batch: Batch, dtype: torch.dtype) -> Shape:
         p, (count, length) = len(batch.prefix), batch.dialogues.shape
-        own = torch.arange(p + batch.gap, p + batch.gap + length)
-        positions = torch.cat([torch.arange(p), own.repeat(count)])
+        device = batch.prefix.device
+        own = torch.arange(p + batch.gap, p + batch.gap + length, device=device)
+        positions = torch.cat([torch.arange(p, device=device), own.repeat(count)])
         c = self.config
-        frequencies = 1.0 / c.rope_theta ** (torch.arange(0, c.head_dim, 2) / c.head_dim)
+        frequencies = 1.0 / c.rope_theta ** (torch.arange(0, c.head_dim, 2, device=device) / c.head_dim)
         angles = (positions[:, None] * frequencies)[:, None]
-        mask = torch.ones(length, p + length, dtype=torch.bool).tril(diagonal=p)
-        prefix_mask = torch.ones(p, p, dtype=torch.bool).tril()
-        return Shape(p, count, length, (angles.cos().to(dtype), angles.sin().to(dtype)), prefix_mask, mask)
+        rope = (angles.cos().to(dtype), angles.sin().to(dtype))
+        return Shape(p, count, length, rope, causal(p, dtype, device), causal(length, dtype, device))
+
+
+def causal(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """0 where a position may look, else as good as minus infinity."""
+    return torch.full((length, length), -3e4, dtype=dtype, device=device).triu(1)
+
+
+def identities(pieces: list[str], width: int, g: torch.Generator) -> Tensor:
+    """[vocabulary, width]: what a token is; forms of one word ("book", " Book", "books") begin near one another.
+
+    A token's vector is mostly its stem's, with a part for the word, one for the token alone, and common directions for
+    "a space before it" and "capital": so that what matches a word matches its other forms, and forms can be chosen.
+    """
+    known = {piece.lower().removeprefix("Ġ") for piece in pieces}
+    words = [piece.lower().removeprefix("Ġ") for piece in pieces]
+    stems = [_stem(word, known) for word in words]
+    spaced = torch.tensor([float(piece.startswith("Ġ") and len(piece) > 1) for piece in pieces])
+    capital = torch.tensor([float(piece.removeprefix("Ġ")[:1].isupper()) for piece in pieces])
+
+    def of(names: list[str]) -> Tensor:
+        order = {name: index for index, name in enumerate(dict.fromkeys(names))}
+        return torch.randn(len(order), width, generator=g)[torch.tensor([order[name] for name in names])]
+
+    own = torch.randn(len(pieces), width, generator=g)
+    forms = torch.randn(2, width, generator=g)
+    return (
+        0.7 * of(stems)
+        + 0.45 * of(words)
+        + 0.35 * own
+        + 0.35 * (spaced[:, None] * forms[0] + capital[:, None] * forms[1])
+    )
+
+
+def _stem(word: str, known: set[str]) -> str:
+    for ending in ("ing", "ed", "es", "s", "er", "ly", "e"):
+        short = word.removesuffix(ending)
+        if len(short) > 2 and short != word and (short in known or short + "e" in known):
+            return short
+    return word
 
 
 @torch.no_grad()
-def initialise(model: Nano, seed: int) -> None:
+def initialise(model: Nano, seed: int, pieces: list[str]) -> None:
     """A start in which copying already works, so that training need not find it.
 
     The embedding has three parts: a constant (which opens the convolutions' gates), the token's identity, and an empty
@@ -285,9 +336,9 @@ def initialise(model: Nano, seed: int) -> None:
     for parameter in model.parameters():
         if parameter.dim() > 1:
             parameter.copy_(torch.randn(parameter.shape, generator=g) * parameter.shape[-1] ** -0.5)
-    model.embed.mul_(0)
+    model.embed.zero_()
     model.embed[:, 0] = 0.5
-    model.embed[:, identity] = torch.randn(c.vocab_size, width // 2, generator=g) * 0.06
+    model.embed[:, identity] = identities(pieces, width // 2, g) * 0.06
     for layer in model.blocks():
         _start_layer(layer, c)
     operators = [layer.operator for layer in model.blocks()]

@@ -12,19 +12,19 @@ _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 
 def say(rng: random.Random, pattern: str, **values: object) -> str:
     """`"[What is|What's] {a}?"` with one alternative of each bracket (they nest) and the values filled in."""
+    return choose(rng, pattern).format(**values)
+
+
+def choose(rng: random.Random, pattern: str) -> str:
+    """One alternative of each bracket."""
     while found := _CHOICE.search(pattern):
         pattern = pattern[: found.start()] + rng.choice(found[1].split("|")) + pattern[found.end() :]
-    return pattern.format(**values)
+    return pattern
 
 
 def casual(rng: random.Random, text: str) -> str:
     """The same request as someone might type it: a greeting before it, no capital, no question mark, a "please"."""
-    if rng.random() < 0.06:
-        text = (
-            say(rng, "[Hi|Hello|Hey|Hi there|Good morning|Hey nano|Ok|OK|So|Please|Quick question][, |! |: |. ]") + text
-        )
-    if rng.random() < 0.35:
-        text = text[0].lower() + text[1:] if not text.startswith("I ") else text
+    text = casual_start(rng, text)
     if rng.random() < 0.3 and text[-1] in "?.":
         text = text[:-1]
     if rng.random() < 0.06 and text[-1].isalnum():
@@ -35,6 +35,17 @@ def casual(rng: random.Random, text: str) -> str:
         text += say(
             rng, "[ Please.| Thanks!| Thank you.| Please be quick.| I need it for [school|work|a recipe|my homework].]"
         )
+    return text
+
+
+def casual_start(rng: random.Random, text: str) -> str:
+    """A greeting before it, or no capital."""
+    if rng.random() < 0.06:
+        text = (
+            say(rng, "[Hi|Hello|Hey|Hi there|Good morning|Hey nano|Ok|OK|So|Please|Quick question][, |! |: |. ]") + text
+        )
+    if rng.random() < 0.35 and text[1:2].islower() and not text.startswith("I'"):
+        text = text[0].lower() + text[1:]
     return text
 
 

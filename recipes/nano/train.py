@@ -7,6 +7,7 @@ use them too: each makes its own batch, and the gradients are averaged.
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ from torch.multiprocessing.spawn import spawn
 
 from recipes.nano import dialogues
 from recipes.nano.model import Batch, Config, Nano, initialise
-from recipes.nano.tokenizer import PAD, encode, load
+from recipes.nano.tokenizer import PAD, encode, load, pieces_of
+from recipes.nano.values import Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Schedule:
     steps: int
     rate: float = 3e-3
     warmup: int = 60
-    hold: float = 0.3
+    hold: float = 0.4
 
     def at(self, step: int) -> float:
         rising = min(1.0, (step + 1) / self.warmup)
@@ -60,18 +62,18 @@ def example(tokenizer: Tokenizer, parts: list[dialogues.Segment]) -> Example:
     return Example(ids, said)
 
 
-POOL = 8  # prefixes whose dialogues are made together, and sorted by length
-PER_PREFIX = 64
+POOL = 24  # prefixes whose dialogues are made together
+PER_PREFIX = 26
 POOL_STEPS = 44  # of a pool's steps this many are taken, so that all processes change pools together
-BUDGET = 1536  # dialogue tokens of a step, padding included
+BUDGET = 1792  # dialogue tokens of a step, padding included
 CONTEXT_SHARE = 0.1  # of the tokens that others say, also predicted
 
 
-def _of_one_prefix(tokenizer: Tokenizer, rng: random.Random) -> Iterator[tuple[Batch, Tensor]]:
+def _of_one_prefix(tokenizer: Tokenizer, rng: random.Random, values: Values) -> Iterator[tuple[Batch, Tensor]]:
     prefix = dialogues.prefix(rng)
     ids = encode(tokenizer, prefix.text())
     examples = [
-        example(tokenizer, dialogues.segments(dialogues.dialogue(rng, prefix.offered))) for _ in range(PER_PREFIX)
+        example(tokenizer, dialogues.segments(dialogues.dialogue(rng, prefix, values))) for _ in range(PER_PREFIX)
     ]
     examples.sort(key=lambda one: len(one.ids))
     while examples:
@@ -97,7 +99,10 @@ def _batch(rng: random.Random, prefix: list[int], examples: list[Example], lengt
 def loss_of(model: Nano, batch: Batch, targets: Tensor, dtype: torch.dtype) -> Tensor:
     hidden = model(batch, dtype)[len(batch.prefix) :]
     wanted = (targets >= 0).nonzero()[:, 0]
-    return F.cross_entropy(model.head(hidden[wanted]).float(), targets[wanted])
+    losses = [
+        F.cross_entropy(model.head(hidden[rows]).float(), targets[rows], reduction="sum") for rows in wanted.split(256)
+    ]
+    return torch.stack(losses).sum() / len(wanted)
 
 
 class Trainer:
@@ -109,7 +114,7 @@ class Trainer:
         self.tokenizer, self.schedule, self.seed = tokenizer, schedule, seed
         self.workers, self.rank = workers, rank
         self.model = Nano(config)
-        initialise(self.model, seed)
+        initialise(self.model, seed, pieces_of(tokenizer))
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self._groups(), lr=schedule.rate, betas=(0.9, 0.95), fused=True)
         self.step = self.tokens = self.pool = self.in_pool = 0
@@ -184,7 +189,7 @@ class Trainer:
     @torch.no_grad()
     def _average(self) -> None:
         """Weights of the last few hundred steps; young runs forget their start sooner."""
-        keep = min(0.995, self.step / (self.step + 20))
+        keep = min(0.997, self.step / (self.step + 20))
         for name, value in self.model.state_dict().items():
             self.average[name].lerp_(value, 1 - keep)
 
@@ -206,7 +211,8 @@ class Trainer:
 def _pool(tokenizer: Tokenizer, seed: int, number: int) -> list[tuple[Batch, Tensor]]:
     """The steps of one pool, which follow from (seed, number) alone."""
     rng = random.Random(f"{seed}/{number}")
-    made = [made for _ in range(POOL) for made in _of_one_prefix(tokenizer, rng)]
+    values = Values(rng)
+    made = [made for _ in range(POOL) for made in _of_one_prefix(tokenizer, rng, values)]
     rng.shuffle(made)
     return made
 
@@ -230,6 +236,17 @@ def train(rank: int, folder: Path, config: Config, schedule: Schedule, seed: int
     trainer.run(folder)
 
 
+# glibc gives large blocks back to the system after every step, and fetching them anew costs a tenth of the time.
+_ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_TOP_PAD_": "268435456",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+
+
 def launch(folder: Path, config: Config, schedule: Schedule, seed: int, workers: int) -> None:
     (folder / "meeting").unlink(missing_ok=True)
+    for name, value in _ALLOCATOR.items():
+        os.environ.setdefault(name, value)
     spawn(train, (folder, config, schedule, seed, workers), nprocs=workers)  # type: ignore[no-untyped-call]
