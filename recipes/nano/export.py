@@ -26,7 +26,7 @@ _OPERATOR = {
         **{f"{name}_layernorm.weight": f"self_attn.{name}_layernorm.weight" for name in ("q", "k")},
     },
 }
-_GGUF = {
+GGUF_NAMES = {
     "operator_norm.weight": "attn_norm.weight",
     "ffn_norm.weight": "ffn_norm.weight",
     "conv.in_proj.weight": "shortconv.in_proj.weight",
@@ -44,7 +44,7 @@ _GGUF = {
     "feed_forward.gate.weight": "ffn_gate_inp.weight",
     "feed_forward.expert_bias": "exp_probs_b.bias",
 }
-_EXPERTS = {"w1": "ffn_gate_exps.weight", "w2": "ffn_down_exps.weight", "w3": "ffn_up_exps.weight"}
+GGUF_EXPERTS = {"w1": "ffn_gate_exps.weight", "w2": "ffn_down_exps.weight", "w3": "ffn_up_exps.weight"}
 
 
 def hf_tensors(state: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
@@ -124,12 +124,12 @@ def gguf_tensors(tensors: Mapping[str, Tensor], config: Config) -> dict[str, np.
     }
     for index in range(len(config.layer_types)):
         layer, block = f"model.layers.{index}.", f"blk.{index}."
-        for theirs, name in _GGUF.items():
+        for theirs, name in GGUF_NAMES.items():
             if layer + theirs in tensors:
                 tensor = tensors[layer + theirs]
                 named[block + name] = tensor[:, 0] if theirs == "conv.conv.weight" else tensor
         if index >= config.num_dense_layers:
-            for theirs, name in _EXPERTS.items():
+            for theirs, name in GGUF_EXPERTS.items():
                 each = [tensors[f"{layer}feed_forward.experts.{e}.{theirs}.weight"] for e in range(config.num_experts)]
                 named[block + name] = torch.stack(each)
     return {name: tensor.float().contiguous().numpy() for name, tensor in named.items()}

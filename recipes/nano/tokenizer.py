@@ -35,7 +35,7 @@ _DIGITS = "0123456789"
 _SPACE = "Ġ"
 
 
-def train(seed: int, vocab_size: int) -> Tokenizer:
+def train(seed: int, vocab_size: int, prefixes: int = 1500) -> Tokenizer:
     """A tokenizer of exactly `vocab_size` ids, from dialogues and word lists.
 
     Merges are learnt on words without what stands before them and split at capitals; a space joins a word last of all.
@@ -49,7 +49,7 @@ def train(seed: int, vocab_size: int) -> Tokenizer:
         [Split(Regex(_APART), "isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     trainer = BpeTrainer(vocab_size=len(alphabet) + learnt, initial_alphabet=alphabet, show_progress=False)
-    words_of.train_from_iterator(_corpus(seed), trainer)
+    words_of.train_from_iterator(_corpus(seed, prefixes), trainer)
     merges: list[tuple[str, str]] = []
     spaced = [(_SPACE, letter) for letter in alphabet if letter.isascii() and letter.isalpha()]
     for first, second in (tuple(pair) for pair in json.loads(words_of.to_str())["model"]["merges"]):
@@ -71,12 +71,12 @@ def _number_merges() -> list[tuple[str, str]]:
     return [*pairs, *((a + b, c) for a, b, c in triples), *((a, b + c) for a, b, c in triples)]
 
 
-def _corpus(seed: int) -> list[str]:
+def _corpus(seed: int, prefixes: int) -> list[str]:
     """Text without digits: dialogues, prefixes, and every word as it stands at the start, after a space, and capitalised."""
     rng = random.Random(seed)
     texts: list[str] = []
     values = Values(rng)
-    for _ in range(1500):
+    for _ in range(prefixes):
         prefix = dialogues.prefix(rng)
         texts.append(prefix.text())
         made = [dialogues.segments(dialogues.dialogue(rng, prefix, values)) for _ in range(12)]

@@ -332,7 +332,7 @@ def check(path: Path) -> list[str]:
                     if missing := required - given.keys():
                         wrong.append(f"{entry.names[0]}: {pattern!r} lacks {sorted(missing)}")
                         break
-                    if set("[]<>|") & set(re.sub(r"\S*://\S*", "", text)):
+                    if set("[]{}|") & set(re.sub(r"\S*://\S*", "", text)):
                         wrong.append(f"{entry.names[0]}: {text!r} has brackets left")
                         break
             except (CatalogueInvalid, KeyError, ValueError) as error:

@@ -127,7 +127,7 @@ class Trainer:
     def run(self, folder: Path, save_every: float = 180.0) -> None:
         started = saved = time.monotonic()
         tokens_before, recent = self.tokens, []
-        data = self._data()
+        data = self.data()
         while self.step < self.schedule.steps:
             recent.append(self.update(*next(data)))
             if self.rank:
@@ -146,7 +146,7 @@ class Trainer:
         if not self.rank:
             self.save(folder / "state.pt")
 
-    def _data(self) -> Iterator[tuple[Batch, Tensor]]:
+    def data(self) -> Iterator[tuple[Batch, Tensor]]:
         """This process's batches from the place where the trainer stands; pools go round the processes."""
         while True:
             made = _pool(self.tokenizer, self.seed, self.pool * self.workers + self.rank)

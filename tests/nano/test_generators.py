@@ -1,0 +1,120 @@
+"""The recipe's data: what the test measures is in no training dialogue, and every catalogue line can be used."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("faker", reason="the recipe's extra is not installed")
+
+from headrace.text.calls import parse_calls
+from recipes.nano import cases, dialogues, extraction, tools
+from recipes.nano.exchange import Number
+from recipes.nano.values import Values, is_held_out
+
+
+def names(held_out: bool) -> set[str]:
+    return {
+        tools.styled(name, e.domain, style) for e in tools.catalogue(held_out) for name in e.names for style in STYLES
+    }
+
+
+STYLES = ("snake", "camel", "dotted", "dotted camel")
+KINDS = ("person", "city", "company", "email", "id", "title", "date", "sentence", "int 100 900000", "url")
+JSON_TYPES = {"string": str, "integer": int, "number": int | float, "boolean": bool, "array": list}
+
+
+def parameters(held_out: bool) -> set[str]:
+    return {name for entry in tools.catalogue(held_out) for p in entry.parameters for name in p.names}
+
+
+def patterns(held_out: bool) -> set[str]:
+    said = [*extraction.catalogue(held_out).asks, *(t for f in extraction.catalogue(held_out).forms for t in f.texts)]
+    return {*said, *(ask for entry in tools.catalogue(held_out) for ask in entry.asks)}
+
+
+def keys(held_out: bool) -> set[str]:
+    return {key for form in extraction.catalogue(held_out).forms for _, each in form.fields.values() for key in each}
+
+
+@pytest.mark.parametrize("of", [names, parameters, patterns, keys])
+def test_the_held_out_catalogue_shares_nothing_with_training(of: object) -> None:
+    assert callable(of)
+    training, held_out = of(False), of(True)
+    assert len(held_out) > 30
+    assert not training & held_out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_are_on_one_side_or_the_other(kind: str) -> None:
+    training, held_out = (Values(random.Random(5), held) for held in (False, True))
+    seen = {text(training.draw(kind)) for _ in range(400)}
+    assert len(seen) > 50
+    assert not any(map(is_held_out, seen))
+    assert all(is_held_out(text(held_out.draw(kind))) for _ in range(100))
+
+
+def text(value: object) -> str:
+    return value.text if isinstance(value, Number) else str(value)
+
+
+@pytest.mark.parametrize("path", sorted(tools.CATALOGUE.rglob("*.tools")), ids=lambda path: path.name)
+def test_every_line_of_a_catalogue_can_be_used(path: Path) -> None:
+    assert tools.check(path) == []
+
+
+def test_calls_in_training_are_calls_to_headrace() -> None:
+    """What the generators write parses to the very arguments that were drawn, and fits the schema on offer."""
+    rng = random.Random(7)
+    values = Values(rng)
+    for _ in range(300):
+        (offered,) = dialogues.some_tools(rng, 1, tools.catalogue())
+        request, call, _ = tools.asked(rng, values, offered)
+        ((name, arguments),) = parse_calls(f"[{call.text()}]")
+        assert name == offered.name
+        assert (
+            set(offered.schema["parameters"].get("required", ()))
+            <= set(arguments)
+            <= set(offered.schema["parameters"]["properties"])
+        )
+        for key, value in arguments.items():
+            schema = offered.schema["parameters"]["properties"][key]
+            assert isinstance(value, JSON_TYPES[schema["type"]])
+            if isinstance(value, str) and "=" not in "".join(offered.entry.asks):
+                assert value in request
+
+
+def test_extraction_copies_from_its_text() -> None:
+    rng = random.Random(8)
+    values = Values(rng)
+    for _ in range(300):
+        exchange = extraction.extraction(rng, values, extraction.catalogue())
+        for key, value in json.loads(exchange.answer).items():
+            assert key in exchange.user
+            for part in value if isinstance(value, list) else [value]:
+                assert part is None or isinstance(part, int | float) or part in exchange.user
+
+
+def test_cases_written_by_hand_are_enough_and_can_be_answered() -> None:
+    counts = {kind: len(cases.handwritten(kind)) for kind in ("builtin", "one", "several", "none", "extract", "result")}
+    assert min(counts.values()) >= 40
+    assert sum(counts.values()) >= 150
+    for case in cases.handwritten("one") + cases.handwritten("several"):
+        properties = {
+            schema.get("function", schema)["name"]: schema.get("function", schema)["parameters"]["properties"]
+            for schema in case.schemas
+        }
+        assert all(set(arguments) <= set(properties[name]) for name, arguments in case.calls)
+
+
+def test_the_generators_follow_from_the_seed() -> None:
+    made = []
+    for _ in range(2):
+        rng = random.Random(9)
+        values = Values(rng)
+        prefixes = [dialogues.prefix(rng) for _ in range(20)]
+        made.append([dialogues.dialogue(rng, prefix, values) for prefix in prefixes])
+    assert made[0] == made[1]

@@ -1,0 +1,162 @@
+"""The recipe's training in miniature, and the shipped file in `transformers`."""
+
+# ruff: noqa: E402 (the recipe needs packages that may be absent)
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("faker", reason="the recipe's extra is not installed")
+transformers = pytest.importorskip("transformers")
+save_file = pytest.importorskip("safetensors.torch").save_file
+
+import headrace
+from headrace import checkpoint, nano
+from recipes.nano import export, tokenizer, train
+from recipes.nano.model import Batch, Config, Nano, initialise
+
+MINIATURE = Config(
+    vocab_size=2048, hidden_size=64, intermediate_size=96, moe_intermediate_size=32,
+    layer_types=("conv", "full_attention"),
+    num_attention_heads=4, num_key_value_heads=2, num_experts=4,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def words() -> tokenizer.Tokenizer:
+    return tokenizer.train(seed=1, vocab_size=MINIATURE.vocab_size, prefixes=60)
+
+
+def trainer(words: tokenizer.Tokenizer, seed: int = 1) -> train.Trainer:
+    return train.Trainer(words, MINIATURE, train.Schedule(steps=8), seed)
+
+
+def losses(made: train.Trainer, count: int) -> list[float]:
+    data = made.data()
+    return [made.update(*next(data)) for _ in range(count)]
+
+
+def test_training_goes_on_to_the_same_losses(words: tokenizer.Tokenizer, tmp_path: Path) -> None:
+    """Equal bits: after a stop the same batches meet the same weights, moments and averages."""
+    torch.set_num_threads(1)
+    whole = trainer(words)
+    expected = losses(whole, 6)
+    first = trainer(words)
+    assert losses(first, 3) == expected[:3]
+    first.save(tmp_path / "state.pt")
+    second = trainer(words, seed=1)
+    second.resume(tmp_path / "state.pt")
+    assert losses(second, 3) == expected[3:]
+    assert all(torch.equal(second.average[name], value) for name, value in whole.average.items())
+
+
+def test_another_seed_is_another_run(words: tokenizer.Tokenizer) -> None:
+    torch.set_num_threads(1)
+    assert losses(trainer(words, seed=1), 1) != losses(trainer(words, seed=2), 1)
+
+
+def test_the_module_computes_what_transformers_computes(words: tokenizer.Tokenizer, tmp_path: Path) -> None:
+    """Dialogues after one prefix, in one pass, against each of them alone: float32 sums in another order."""
+    module = Nano(MINIATURE)
+    initialise(module, 3, tokenizer.pieces_of(words))
+    for experts in module.experts():
+        experts.expert_bias.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
+    export.write_folder(tmp_path, export.hf_tensors(module.state_dict(), MINIATURE), MINIATURE, words)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    batch = next(trainer(words).data())[0]
+    batch = Batch(batch.prefix, batch.dialogues[:3])
+    with torch.no_grad():
+        ours = module.head(module(batch))
+        p, length = len(batch.prefix), batch.dialogues.shape[1]
+        for index, dialogue in enumerate(batch.dialogues):
+            expected = theirs(torch.cat([batch.prefix, dialogue])[None]).logits[0]
+            got = torch.cat([ours[:p], ours[p + index * length :][:length]])
+            torch.testing.assert_close(got, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_ids_and_template_are_those_of_transformers(words: tokenizer.Tokenizer, tmp_path: Path) -> None:
+    """tokenizer.json and chat_template.jinja in transformers and in Headrace, and the metadata of the GGUF."""
+    module = Nano(MINIATURE)
+    initialise(module, 3, tokenizer.pieces_of(words))
+    tensors = export.hf_tensors(module.state_dict(), MINIATURE)
+    export.write_folder(tmp_path, tensors, MINIATURE, words)
+    export.write_gguf(tmp_path / "nano.gguf", tensors, MINIATURE, words)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    messages = [{"role": "user", "content": "Book a table for Zoë at Luigi's, 19:30; ID QX-1234.50"}]
+    tools = [{"name": "book_table", "description": "Book it.", "parameters": {"type": "object", "properties": {}}}]
+    text = theirs.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=True)
+    expected = theirs(text, add_special_tokens=False)["input_ids"]
+    for path in (tmp_path, tmp_path / "nano.gguf"):
+        ours = checkpoint.read(path)
+        assert ours.template.render(messages, tools=tools, add_generation_prompt=True) == text
+        assert ours.tokenizer.encode(text) == expected
+    assert len(expected) < len(text) / 2
+
+
+def test_the_shipped_file_in_transformers(tmp_path: Path) -> None:
+    """nano.gguf's values, dequantised, in `Lfm2MoeForCausalLM`: logits differ by the rounding of activations only."""
+    folder = dequantised(nano.FILE, tmp_path)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with headrace.load("nano") as model:
+        ids = model.tokenize("<|im_start|>user\nWhat is 37 * 12?<|im_end|>\n<|im_start|>assistant\n", add_bos=True)
+        ours = model.logits(ids)
+    with torch.no_grad():
+        expected = theirs(torch.tensor([ids])).logits[0].numpy()
+    assert ours.shape == expected.shape
+    assert np.abs(ours - expected).max() < 0.05 * np.abs(expected).max()
+    assert (ours.argmax(1) == expected.argmax(1)).mean() >= 0.9
+
+
+def dequantised(path: Path, folder: Path) -> Path:
+    """A GGUF that the recipe wrote as a float32 folder of Hugging Face's, read by the `gguf` package."""
+    reader = gguf.GGUFReader(path)
+    values = {t.name: torch.from_numpy(gguf.quants.dequantize(t.data, t.tensor_type).copy()) for t in reader.tensors}
+    fields = {name: field.contents() for name, field in reader.fields.items()}
+    config = {name: fields[f"lfm2moe.{key}"] for name, key in CONFIG.items()}
+    kv_heads = fields["lfm2moe.attention.head_count_kv"]
+    kinds = ["full_attention" if heads else "conv" for heads in kv_heads]
+    config |= {
+        "layer_types": kinds,
+        "num_key_value_heads": max(kv_heads),
+        "model_type": "lfm2_moe",
+        "architectures": ["Lfm2MoeForCausalLM"],
+    }
+    tensors = {"model.embed_tokens.weight": values["token_embd.weight"]}
+    tensors["model.embedding_norm.weight"] = values["token_embd_norm.weight"]
+    for index in range(len(kinds)):
+        layer, block = f"model.layers.{index}.", f"blk.{index}."
+        for theirs, name in export.GGUF_NAMES.items():
+            if block + name in values:
+                tensor = values[block + name]
+                tensors[layer + theirs] = tensor[:, None] if theirs == "conv.conv.weight" else tensor
+        for theirs, name in export.GGUF_EXPERTS.items():
+            for expert, tensor in enumerate(values.get(block + name, ())):
+                tensors[f"{layer}feed_forward.experts.{expert}.{theirs}.weight"] = tensor
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
+    extra = {
+        "tie_word_embeddings": True,
+        "norm_topk_prob": True,
+        "use_expert_bias": True,
+        "conv_bias": False,
+        "num_hidden_layers": len(kinds),
+    }
+    (folder / "config.json").write_text(json.dumps(config | extra))
+    return folder
+
+
+CONFIG = {
+    "vocab_size": "vocab_size", "hidden_size": "embedding_length", "intermediate_size": "feed_forward_length",
+    "moe_intermediate_size": "expert_feed_forward_length", "num_dense_layers": "leading_dense_block_count",
+    "num_attention_heads": "attention.head_count", "num_experts": "expert_count",
+    "num_experts_per_tok": "expert_used_count",
+    "conv_L_cache": "shortconv.l_cache", "norm_eps": "attention.layer_norm_rms_epsilon", "rope_theta": "rope.freq_base",
+    "max_position_embeddings": "context_length",
+}  # fmt: skip
