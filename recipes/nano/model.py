@@ -326,6 +326,9 @@ def _stem(word: str, known: set[str]) -> str:
 def initialise(model: Nano, seed: int, pieces: list[str]) -> None:
     """A start in which copying already works, so that training need not find it.
 
+    The stream's scale is about one, so that a step of the optimiser is small beside it, and the output projections are
+    small beside it too, so that their noise does not drown the copy before the head (an embedding of 0.06 lost it both ways).
+
     The embedding has three parts: a constant (which opens the convolutions' gates), the token's identity, and an empty
     half that layer 0's convolution fills with the previous token. In the first attention layer one query head of each
     key-value head then finds where the present token stood before and reads what followed it: an induction head.
@@ -337,8 +340,9 @@ def initialise(model: Nano, seed: int, pieces: list[str]) -> None:
         if parameter.dim() > 1:
             parameter.copy_(torch.randn(parameter.shape, generator=g) * parameter.shape[-1] ** -0.5)
     model.embed.zero_()
-    model.embed[:, 0] = 0.5
-    model.embed[:, identity] = identities(pieces, width // 2, g) * 0.06
+    model.embed[:, 0] = 4.0
+    model.embed[:, identity] = identities(pieces, width // 2, g) * 0.48
+    model.embedding_norm.weight.fill_(0.125)
     for layer in model.blocks():
         _start_layer(layer, c)
     operators = [layer.operator for layer in model.blocks()]
@@ -348,12 +352,15 @@ def initialise(model: Nano, seed: int, pieces: list[str]) -> None:
 
 def _start_layer(layer: Layer, c: Config) -> None:
     """Small outputs; gates near one through the constant dimension; taps that pass the current token."""
-    small = 0.2 / len(c.layer_types) ** 0.5
+    small = 0.16 / len(c.layer_types) ** 0.5
     operator, mlp = layer.operator, layer.feed_forward
     operator.out_proj.mul_(small)
     mlp.w2.mul_(small)
     if isinstance(mlp, Experts):
         mlp.gate.mul_(0.5)
+    if isinstance(operator, Attention):  # sharp enough to pick one key of a thousand
+        operator.q_layernorm.weight.fill_(1.4)
+        operator.k_layernorm.weight.fill_(1.4)
     if isinstance(operator, ShortConv):
         operator.in_proj[: 2 * c.hidden_size].mul_(0.3)
         operator.in_proj[: 2 * c.hidden_size, 0] = 0.09
@@ -369,7 +376,7 @@ def _carry_previous(conv: ShortConv, identity: slice, previous: slice) -> None:
     value[torch.arange(count), identity.start + torch.arange(count)] = 1.0
     conv.taps[:count] = torch.tensor([0.0, 1.0, 0.0])
     conv.out_proj[:, :count] = 0
-    conv.out_proj[previous.start + torch.arange(count), torch.arange(count)] = 0.06
+    conv.out_proj[previous.start + torch.arange(count), torch.arange(count)] = 0.48
 
 
 def _start_induction(attention: Attention, identity: slice, previous: slice, g: torch.Generator) -> None:
@@ -390,6 +397,4 @@ def _start_induction(attention: Attention, identity: slice, previous: slice, g: 
         attention.v_proj[part, identity.start + part] = 1.0
         out = attention.out_proj[:, kv * groups * d :][:, :d]
         out.zero_()
-        out[identity.start + part, part - kv * d] = 0.15
-    for norm in (attention.q_layernorm, attention.k_layernorm):
-        norm.weight.fill_(1.4)
+        out[identity.start + part, part - kv * d] = 1.2
