@@ -1,13 +1,14 @@
-"""`python -m recipes.nano COMMAND`: data, train, evaluate, export, or all of them from nothing to the shipped file."""
+"""`python -m recipes.nano COMMAND`: data, train, export, evaluate, card, or all from nothing to the shipped file."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 from pathlib import Path
 
 from recipes.nano import dialogues, tokenizer, train
-from recipes.nano.model import Config
+from recipes.nano.model import MINIATURE, Config
 from recipes.nano.values import Values
 
 WORK = Path(__file__).parent / "run"
@@ -16,18 +17,23 @@ SHIPPED = Path(__file__).parents[2] / "src" / "headrace" / "nano" / "nano.gguf"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m recipes.nano", description=__doc__)
-    parser.add_argument("command", choices=["data", "train", "export", "evaluate", "all"])
+    commands = {
+        "data": show_data, "train": run_training, "export": run_export, "evaluate": run_evaluation, "card": write_card,
+    }  # fmt: skip
+    parser.add_argument("command", choices=[*commands, "all"])
     parser.add_argument("--work", type=Path, default=WORK, help="where everything is kept (default: recipes/nano/run)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument(
-        "--gguf", type=Path, default=SHIPPED, help="the file to write and to evaluate (default: the one that ships)"
+        "--miniature", action="store_true", help="a model of 0.3 M parameters, to try the recipe itself"
     )
+    parser.add_argument("--gguf", type=Path, default=SHIPPED, help="the file to write (default: the one that ships)")
     parser.add_argument("--each", type=int, default=100, help="generated cases of each kind to evaluate")
     parser.add_argument("--workers", type=int, default=2, help="training processes, of one thread each")
+    parser.add_argument("--device", default="cpu", help="cpu, or an accelerator that torch knows, such as cuda")
     options = parser.parse_args()
+    options.config = MINIATURE if options.miniature else Config()
     options.work.mkdir(parents=True, exist_ok=True)
-    commands = {"data": show_data, "train": run_training, "export": run_export, "evaluate": run_evaluation}
     for command in commands if options.command == "all" else [options.command]:
         commands[command](options)
 
@@ -44,24 +50,34 @@ def show_data(options: argparse.Namespace) -> None:
 def run_training(options: argparse.Namespace) -> None:
     path = options.work / "tokenizer.json"
     if not path.exists():
-        tokenizer.train(options.seed, Config().vocab_size).save(str(path))
-    train.launch(options.work, Config(), train.Schedule(options.steps), options.seed, options.workers)
+        tokenizer.train(options.seed, options.config.vocab_size).save(str(path))
+    schedule = train.Schedule(options.steps)
+    train.launch(options.work, options.config, schedule, options.seed, options.workers, options.device)
 
 
 def run_export(options: argparse.Namespace) -> None:
     from recipes.nano import export
 
-    export.export(options.work, Config(), options.gguf)
+    export.export(options.work, options.config, options.gguf)
     print(f"{options.gguf}: {options.gguf.stat().st_size / 1e6:.2f} MB")
 
 
 def run_evaluation(options: argparse.Namespace) -> None:
     from recipes.nano import evaluate
 
+    rows = []
     with (options.work / "failures.txt").open("w", encoding="utf-8") as failures:
         for row in evaluate.evaluate(options.gguf, options.each):
             print(row, flush=True)
+            rows.append({"name": row.name, "right": row.right, "total": row.total})
             failures.writelines(f"{row.name}: {failure}\n" for failure in row.failures)
+    (options.work / "results.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+def write_card(options: argparse.Namespace) -> None:
+    from recipes.nano import card
+
+    card.write(options.work, options.config, options.gguf.parent)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,12 @@ class Config:
         }  # fmt: skip
 
 
+MINIATURE = Config(
+    vocab_size=2048, hidden_size=64, intermediate_size=96, moe_intermediate_size=32,
+    layer_types=("conv", "full_attention"), num_attention_heads=4, num_key_value_heads=2, num_experts=4,
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One prefix [P] and the dialogues after it [N, L]; dialogue tokens stand at P + gap and on."""

@@ -6,7 +6,6 @@ use them too: each makes its own batch, and the gradients are averaged.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
@@ -23,8 +22,10 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from recipes.nano import dialogues
+from recipes.nano.gates import exactness
+from recipes.nano.journal import Journal
 from recipes.nano.model import Batch, Config, Nano, initialise
-from recipes.nano.tokenizer import PAD, encode, load, pieces_of
+from recipes.nano.tokenizer import PAD, SPECIAL, encode, load, pieces_of
 from recipes.nano.values import Values
 
 
@@ -33,7 +34,7 @@ class Schedule:
     """`rate` falls linearly from `hold` of the steps on, to a hundredth."""
 
     steps: int
-    rate: float = 2e-3
+    rate: float = 1.2e-3
     warmup: int = 100
     hold: float = 0.4
 
@@ -66,6 +67,7 @@ POOL = 24  # prefixes whose dialogues are made together
 PER_PREFIX = 26
 POOL_STEPS = 44  # of a pool's steps this many are taken, so that all processes change pools together
 BUDGET = 1792  # dialogue tokens of a step, padding included
+DRILLS = 0.06  # batches of pure copying beside those of dialogues
 CONTEXT_SHARE = 0.1  # of the tokens that others say, also predicted
 
 
@@ -96,6 +98,22 @@ def _batch(rng: random.Random, prefix: list[int], examples: list[Example], lengt
     return Batch(torch.tensor(prefix), tokens, gap), targets.flatten()
 
 
+def _drill(rng: random.Random, vocab_size: int) -> tuple[Batch, Tensor]:
+    """Copying for its own sake: random tokens, then pieces of them again, so that unseen things are copied too."""
+    prefix = [rng.randrange(len(SPECIAL), vocab_size) for _ in range(rng.randrange(150, 400))]
+    rows, wanted = [], []
+    for _ in range(16):
+        row: list[int] = []
+        target: list[int] = []
+        while len(row) < 96:
+            start, length = rng.randrange(len(prefix) - 12), rng.randrange(3, 12)
+            row += prefix[start : start + length]
+            target += [-100, *prefix[start + 2 : start + length], -100]
+        rows.append(row[:96])
+        wanted.append(target[:96])
+    return Batch(torch.tensor(prefix), torch.tensor(rows)), torch.tensor(wanted).flatten()
+
+
 def loss_of(model: Nano, batch: Batch, targets: Tensor, dtype: torch.dtype) -> Tensor:
     hidden = model(batch, dtype)[len(batch.prefix) :]
     wanted = (targets >= 0).nonzero()[:, 0]
@@ -109,12 +127,20 @@ class Trainer:
     """Model, optimiser, running average of the weights, and where in the data it stands."""
 
     def __init__(
-        self, tokenizer: Tokenizer, config: Config, schedule: Schedule, seed: int, workers: int = 1, rank: int = 0
+        self,
+        tokenizer: Tokenizer,
+        config: Config,
+        schedule: Schedule,
+        seed: int,
+        workers: int = 1,
+        rank: int = 0,
+        device: str = "cpu",
     ) -> None:
         self.tokenizer, self.schedule, self.seed = tokenizer, schedule, seed
-        self.workers, self.rank = workers, rank
+        self.workers, self.rank, self.device = workers, rank, device
         self.model = Nano(config)
         initialise(self.model, seed, pieces_of(tokenizer))
+        self.model.to(device)
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self._groups(), lr=schedule.rate, betas=(0.9, 0.95), fused=True)
         self.step = self.tokens = self.pool = self.in_pool = 0
@@ -128,27 +154,29 @@ class Trainer:
             {"params": vectors, "weight_decay": 0.0, "share": 0.15},
         ]
 
-    def run(self, folder: Path, save_every: float = 180.0) -> None:
-        started = saved = time.monotonic()
-        tokens_before, recent = self.tokens, []
+    def run(self, folder: Path, save_every: float = 180.0, gates_every: int = 500) -> None:
+        """Trains to the end of the schedule; the first process keeps the log, the gates and the saved state."""
+        journal = Journal(folder, self.tokens, self.schedule.steps) if not self.rank else None
+        saved = time.monotonic()
         data = self.data()
         while self.step < self.schedule.steps:
-            recent.append(self.update(*next(data)))
-            if self.rank:
+            loss = self.update(*next(data))
+            if journal is None:
                 continue
-            if self.step % 25 == 0:
-                speed = (self.tokens - tokens_before) / (time.monotonic() - started)
-                line = {"step": self.step, "tokens": self.tokens, "loss": round(sum(recent) / len(recent), 4)}
-                _append(
-                    folder / "log.jsonl",
-                    {**line, "rate": round(self.schedule.at(self.step), 6), "tokens_per_second": round(speed)},
-                )
-                recent = []
+            journal.note(self.step, self.tokens, loss, self.schedule.at(self.step))
+            if self.step % gates_every == 0 or self.step == self.schedule.steps:
+                journal.gates(self.step, exactness(self.averaged(), self.tokenizer))
             if time.monotonic() - saved > save_every:
                 self.save(folder / "state.pt")
                 saved = time.monotonic()
-        if not self.rank:
+        if journal is not None:
             self.save(folder / "state.pt")
+
+    def averaged(self) -> Nano:
+        """The model with the averaged weights, which are those that ship."""
+        model = Nano(self.model.config).to(self.device)
+        model.load_state_dict(self.average)
+        return model
 
     def data(self) -> Iterator[tuple[Batch, Tensor]]:
         """This process's batches from the place where the trainer stands; pools go round the processes."""
@@ -162,7 +190,8 @@ class Trainer:
     def update(self, batch: Batch, targets: Tensor) -> float:
         for group in self.optimiser.param_groups:
             group["lr"] = group["share"] * self.schedule.at(self.step)
-        own = loss_of(self.model, batch, targets, torch.bfloat16)
+        batch = Batch(batch.prefix.to(self.device), batch.dialogues.to(self.device), batch.gap)
+        own = loss_of(self.model, batch, targets.to(self.device), torch.bfloat16)
         torch.autograd.backward(own)
         loss, tokens = self._share(float(own.detach()), len(batch.prefix) + batch.dialogues.numel())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -204,7 +233,7 @@ class Trainer:
         path.with_suffix(".part").replace(path)
 
     def resume(self, path: Path) -> None:
-        state = torch.load(path)
+        state = torch.load(path, map_location=self.device)
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])
@@ -217,24 +246,22 @@ def _pool(tokenizer: Tokenizer, seed: int, number: int) -> list[tuple[Batch, Ten
     rng = random.Random(f"{seed}/{number}")
     values = Values(rng)
     made = [made for _ in range(POOL) for made in _of_one_prefix(tokenizer, rng, values)]
+    made += [_drill(rng, tokenizer.get_vocab_size()) for _ in range(round(DRILLS * len(made)))]
     rng.shuffle(made)
     return made
 
 
-def _append(path: Path, line: dict[str, Any]) -> None:
-    print(json.dumps(line), flush=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def train(rank: int, folder: Path, config: Config, schedule: Schedule, seed: int, workers: int) -> None:
+def train(
+    rank: int, folder: Path, config: Config, schedule: Schedule, seed: int, workers: int, device: str = "cpu"
+) -> None:
     """One process of the training; goes on from `folder/state.pt` where there is one."""
-    torch.set_num_threads(1)
+    if device == "cpu":
+        torch.set_num_threads(1)
     if workers > 1:
         dist.init_process_group(
             "gloo", init_method=f"file://{(folder / 'meeting').absolute()}", rank=rank, world_size=workers
         )
-    trainer = Trainer(load(folder / "tokenizer.json"), config, schedule, seed, workers, rank)
+    trainer = Trainer(load(folder / "tokenizer.json"), config, schedule, seed, workers, rank, device)
     if (folder / "state.pt").exists():
         trainer.resume(folder / "state.pt")
     trainer.run(folder)
@@ -249,7 +276,11 @@ _ALLOCATOR = {
 }
 
 
-def launch(folder: Path, config: Config, schedule: Schedule, seed: int, workers: int) -> None:
+def launch(folder: Path, config: Config, schedule: Schedule, seed: int, workers: int, device: str = "cpu") -> None:
+    """Trains in `workers` processes, or in this one on an accelerator."""
+    if device != "cpu":
+        train(0, folder, config, schedule, seed, 1, device)
+        return
     (folder / "meeting").unlink(missing_ok=True)
     for name, value in _ALLOCATOR.items():
         os.environ.setdefault(name, value)

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import gguf
@@ -19,13 +21,7 @@ save_file = pytest.importorskip("safetensors.torch").save_file
 import headrace
 from headrace import checkpoint, nano
 from recipes.nano import export, tokenizer, train
-from recipes.nano.model import Batch, Config, Nano, initialise
-
-MINIATURE = Config(
-    vocab_size=2048, hidden_size=64, intermediate_size=96, moe_intermediate_size=32,
-    layer_types=("conv", "full_attention"),
-    num_attention_heads=4, num_key_value_heads=2, num_experts=4,
-)  # fmt: skip
+from recipes.nano.model import MINIATURE, Batch, Nano, initialise
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +156,22 @@ CONFIG = {
     "conv_L_cache": "shortconv.l_cache", "norm_eps": "attention.layer_norm_rms_epsilon", "rope_theta": "rope.freq_base",
     "max_position_embeddings": "context_length",
 }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_recipe_from_nothing_to_a_file_and_its_card(tmp_path: Path) -> None:
+    """`all` in miniature, stopped in the middle and started again: data, tokenizer, training, file, figures, card."""
+    command = [sys.executable, "-m", "recipes.nano"]
+    options = ["--miniature", "--work", str(tmp_path / "run"), "--gguf", str(tmp_path / "nano.gguf"), "--each", "4"]
+    subprocess.run([*command, "train", *options, "--steps", "50"], check=True)
+    subprocess.run([*command, "all", *options, "--steps", "150"], check=True)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    told = [line["loss"] for line in lines if "loss" in line]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(25, 151, 25))
+    assert told[-1] < 0.75 * told[0]
+    assert "gates" in lines[-1]
+    with headrace.load(str(tmp_path / "nano.gguf")) as model:
+        assert list(model.chat([{"role": "user", "content": "Hello"}], num_predict=8))
+    card = (tmp_path / "README.md").read_text()
+    assert "one unseen tool, generated" in card
+    assert (tmp_path / "curve.png").stat().st_size > 5000
