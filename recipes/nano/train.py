@@ -159,7 +159,8 @@ class Trainer:
         journal = Journal(folder, self.tokens, self.schedule.steps) if not self.rank else None
         saved = time.monotonic()
         data = self.data()
-        while self.step < self.schedule.steps:
+        parent = os.getppid()
+        while self.step < self.schedule.steps and os.getppid() == parent:  # nobody trains on for a command that ended
             loss = self.update(*next(data))
             if journal is None:
                 continue
