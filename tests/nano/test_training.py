@@ -163,12 +163,12 @@ def test_the_recipe_from_nothing_to_a_file_and_its_card(tmp_path: Path) -> None:
     """`all` in miniature, stopped in the middle and started again: data, tokenizer, training, file, figures, card."""
     command = [sys.executable, "-m", "recipes.nano"]
     options = ["--miniature", "--work", str(tmp_path / "run"), "--gguf", str(tmp_path / "nano.gguf"), "--each", "4"]
-    subprocess.run([*command, "train", *options, "--steps", "50"], check=True)
-    subprocess.run([*command, "all", *options, "--steps", "150"], check=True)
+    subprocess.run([*command, "train", *options, "--steps", "100"], check=True)
+    subprocess.run([*command, "all", *options, "--steps", "600"], check=True)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     told = [line["loss"] for line in lines if "loss" in line]
-    assert [line["step"] for line in lines if "loss" in line] == list(range(25, 151, 25))
-    assert told[-1] < 0.75 * told[0]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(25, 601, 25))
+    assert told[-1] < 0.6 * told[0]
     assert "gates" in lines[-1]
     with headrace.load(str(tmp_path / "nano.gguf")) as model:
         assert list(model.chat([{"role": "user", "content": "Hello"}], num_predict=8))
