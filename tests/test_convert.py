@@ -95,6 +95,25 @@ def test_template_and_sampling_travel(folder: Path, tmp_path: Path) -> None:
     assert source.defaults.origins["temperature"] == "general.sampling"
 
 
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [("---\nlicense: apache-2.0\n---\ntext", "apache-2.0"), ("license: mit", None), ("---\nlicense: other\nx", None)],
+)
+def test_the_licence_travels_from_the_cards_front_matter(
+    card: str, licence: str | None, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "README.md").write_text(card)
+    convert(folder, tmp_path / "model.gguf", "q8_0")
+    assert checkpoint.gguf.read(tmp_path / "model.gguf").metadata.get("general.license") == licence
+
+
+def test_a_greedy_model_stays_greedy_and_keeps_its_penalty(folder: Path, tmp_path: Path) -> None:
+    (folder / "generation_config.json").write_text('{"do_sample": false, "repetition_penalty": 1.0}')
+    convert(folder, tmp_path / "model.gguf", "q8_0")
+    parameters = checkpoint.read(tmp_path / "model.gguf").defaults.parameters
+    assert (parameters.temperature, parameters.repeat_penalty) == (0.0, 1.0)
+
+
 def test_the_routed_scale_travels_with_a_warning(folder: Path, tmp_path: Path) -> None:
     (warning,) = convert(folder, tmp_path / "model.gguf", "f32")
     assert "expert_weights_scale is 1.7" in warning

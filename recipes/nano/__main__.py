@@ -63,14 +63,22 @@ def run_export(options: argparse.Namespace) -> None:
 
 
 def run_evaluation(options: argparse.Namespace) -> None:
+    """The file that ships, then the same weights in float32: what rounding costs stands in the card."""
     from recipes.nano import evaluate
 
-    rows = []
+    found: dict[str, list[evaluate.Row]] = {}
     with (options.work / "failures.txt").open("w", encoding="utf-8") as failures:
-        for row in evaluate.evaluate(options.gguf, options.each):
-            print(row, flush=True)
-            rows.append({"name": row.name, "right": row.right, "total": row.total})
-            failures.writelines(f"{row.name}: {failure}\n" for failure in row.failures)
+        for name, path in {"q8_0": options.gguf, "f32": options.work / "nano-f32.gguf"}.items():
+            print(f"{path.name}:", flush=True)
+            found[name] = []
+            for row in evaluate.evaluate(path, options.each):
+                print(row, flush=True)
+                found[name].append(row)
+                failures.writelines(f"{name}, {row.name}: {failure}\n" for failure in row.failures)
+    rows = [
+        {"name": row.name, "right": row.right, "total": row.total, "in_float32": exact.right}
+        for row, exact in zip(found["q8_0"], found["f32"], strict=True)
+    ]
     (options.work / "results.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 

@@ -47,10 +47,10 @@ def _shape(config: Config) -> dict[str, str]:
 
 def _table(results: list[dict[str, Any]]) -> str:
     rows = (
-        f"| {row['name']} | {row['right']} of {row['total']} | {100 * row['right'] / row['total']:.0f} % |"
+        f"| {row['name']} | {row['right']} of {row['total']} | {100 * row['right'] / row['total']:.0f} % | {row['in_float32']} |"
         for row in results
     )
-    return "\n".join(["| | right | |", "|---|---|---|", *rows])
+    return "\n".join(["| | right | | before rounding to Q8_0 |", "|---|---|---|---|", *rows])
 
 
 def draw(lines: list[dict[str, Any]], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -103,6 +104,7 @@ def _metadata(model: Checkpoint, outtype: str) -> dict[str, Any]:
         "general.architecture": architecture.GGUF_ARCHITECTURE,
         "general.type": "model",
         "general.name": model.name,
+        **_licence(model.path),
         "general.file_type": FILE_TYPES[outtype],
         "general.quantization_version": 2,
         **sampling,
@@ -110,6 +112,15 @@ def _metadata(model: Checkpoint, outtype: str) -> dict[str, Any]:
         **model.tokenizer.gguf_metadata(model.backbone.vocab_size),
         **({"tokenizer.chat_template": model.template.source} if model.has_template else {}),
     }
+
+
+def _licence(folder: Path) -> dict[str, str]:
+    """`general.license` from the front matter of the folder's model card, where it has one."""
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace")[:20_000] if card.is_file() else ""
+    front = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+    stated = re.search(r"^license:[ ]*([\w.+-]+)[ ]*$", front[1], re.MULTILINE) if front else None
+    return {"general.license": stated[1]} if stated else {}
 
 
 def _write(path: Path, metadata: Mapping[str, Any], jobs: list[Job], progress: Callable[[int], None]) -> None:

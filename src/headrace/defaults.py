@@ -55,9 +55,9 @@ def from_gguf(fields: Fields) -> dict[str, Any]:
 
 
 def from_generation_config(fields: Fields) -> dict[str, Any]:
-    if fields.values.get("do_sample") is False and "temperature" not in fields:
-        return {"temperature": 0.0}
-    return _named(fields, GENERATION_CONFIG_NAMES)
+    """`do_sample: false` means temperature 0, where no temperature is stated."""
+    greedy = fields.values.get("do_sample") is False and "temperature" not in fields
+    return ({"temperature": 0.0} if greedy else {}) | _named(fields, GENERATION_CONFIG_NAMES)
 
 
 @dataclass(frozen=True, slots=True)

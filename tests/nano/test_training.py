@@ -20,6 +20,7 @@ save_file = pytest.importorskip("safetensors.torch").save_file
 
 import headrace
 from headrace import checkpoint, nano
+from headrace.convert import convert
 from recipes.nano import export, tokenizer, train
 from recipes.nano.model import MINIATURE, Batch, Nano, initialise
 
@@ -82,7 +83,7 @@ def test_ids_and_template_are_those_of_transformers(words: tokenizer.Tokenizer, 
     initialise(module, 3, tokenizer.pieces_of(words))
     tensors = export.hf_tensors(module.state_dict(), MINIATURE)
     export.write_folder(tmp_path, tensors, MINIATURE, words)
-    export.write_gguf(tmp_path / "nano.gguf", tensors, MINIATURE, words)
+    convert(tmp_path, tmp_path / "nano.gguf", "q8_0")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     messages = [{"role": "user", "content": "Book a table for Zoë at Luigi's, 19:30; ID QX-1234.50"}]
     tools = [{"name": "book_table", "description": "Book it.", "parameters": {"type": "object", "properties": {}}}]
@@ -127,11 +128,11 @@ def dequantised(path: Path, folder: Path) -> Path:
     tensors["model.embedding_norm.weight"] = values["token_embd_norm.weight"]
     for index in range(len(kinds)):
         layer, block = f"model.layers.{index}.", f"blk.{index}."
-        for theirs, name in export.GGUF_NAMES.items():
+        for theirs, name in GGUF_NAMES.items():
             if block + name in values:
                 tensor = values[block + name]
                 tensors[layer + theirs] = tensor[:, None] if theirs == "conv.conv.weight" else tensor
-        for theirs, name in export.GGUF_EXPERTS.items():
+        for theirs, name in GGUF_EXPERTS.items():
             for expert, tensor in enumerate(values.get(block + name, ())):
                 tensors[f"{layer}feed_forward.experts.{expert}.{theirs}.weight"] = tensor
     save_file(
@@ -148,6 +149,25 @@ def dequantised(path: Path, folder: Path) -> Path:
     return folder
 
 
+GGUF_NAMES = {
+    "operator_norm.weight": "attn_norm.weight",
+    "ffn_norm.weight": "ffn_norm.weight",
+    "conv.in_proj.weight": "shortconv.in_proj.weight",
+    "conv.conv.weight": "shortconv.conv.weight",
+    "conv.out_proj.weight": "shortconv.out_proj.weight",
+    "self_attn.q_proj.weight": "attn_q.weight",
+    "self_attn.k_proj.weight": "attn_k.weight",
+    "self_attn.v_proj.weight": "attn_v.weight",
+    "self_attn.out_proj.weight": "attn_output.weight",
+    "self_attn.q_layernorm.weight": "attn_q_norm.weight",
+    "self_attn.k_layernorm.weight": "attn_k_norm.weight",
+    "feed_forward.w1.weight": "ffn_gate.weight",
+    "feed_forward.w2.weight": "ffn_down.weight",
+    "feed_forward.w3.weight": "ffn_up.weight",
+    "feed_forward.gate.weight": "ffn_gate_inp.weight",
+    "feed_forward.expert_bias": "exp_probs_b.bias",
+}
+GGUF_EXPERTS = {"w1": "ffn_gate_exps.weight", "w2": "ffn_down_exps.weight", "w3": "ffn_up_exps.weight"}
 CONFIG = {
     "vocab_size": "vocab_size", "hidden_size": "embedding_length", "intermediate_size": "feed_forward_length",
     "moe_intermediate_size": "expert_feed_forward_length", "num_dense_layers": "leading_dense_block_count",
