@@ -46,10 +46,10 @@ def _shape(config: Config) -> dict[str, str]:
 
 
 def _table(results: list[dict[str, Any]]) -> str:
-    rows = (
-        f"| {row['name']} | {row['right']} of {row['total']} | {100 * row['right'] / row['total']:.0f} % | {row['in_float32']} |"
-        for row in results
-    )
+    rows = []
+    for row in results:
+        share = 100 * row["right"] / row["total"]
+        rows.append(f"| {row['name']} | {row['right']} of {row['total']} | {share:.0f} % | {row['in_float32']} |")
     return "\n".join(["| | right | | before rounding to Q8_0 |", "|---|---|---|---|", *rows])
 
 
