@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,35 +17,13 @@ from headrace.checkpoint import Checkpoint
 from headrace.defaults import GGUF_NAMES as SAMPLING_NAMES
 from headrace.errors import RequestInvalid
 from headrace.models import lfm2_moe
-from headrace.weights.quantisation import TYPES, dequantise, nbytes
+from headrace.weights.gguf_writer import Entry, Progress, write
+from headrace.weights.quantisation import TYPES, dequantise
 from headrace.weights.rounding import quantise
 from headrace.weights.tensor import Tensor
 
-if TYPE_CHECKING:
-    from gguf import GGUFWriter
-
 OUTTYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
 FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "bf16": 32}  # llama.cpp's general.file_type
-Progress = Callable[[int, int], None]  # bytes written, bytes in all
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One tensor of the file: its GGUF name, the type it gets, and the matrices it is made of."""
-
-    name: str
-    type: str
-    tensors: tuple[Tensor, ...]
-    stacked: bool
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        shape = self.tensors[0].shape
-        return (len(self.tensors), *shape) if self.stacked else shape
-
-    @property
-    def size_bytes(self) -> int:
-        return nbytes(self.type, self.shape)
 
 
 def convert(source: Path, destination: Path, outtype: str, progress: Progress = lambda *_: None) -> list[str]:
@@ -60,15 +37,7 @@ def convert(source: Path, destination: Path, outtype: str, progress: Progress = 
         raise RequestInvalid(f"{source} is not a folder: convert takes a Hugging Face model folder")
     model = checkpoint.read(source)
     metadata = _metadata(model, outtype)  # first: it refuses what GGUF cannot say
-    jobs = list(_jobs(model, outtype))
-    total = sum(job.size_bytes for job in jobs)
-    _check_room(destination, total)
-    part = destination.with_name(destination.name + ".part")
-    try:
-        _write(part, metadata, jobs, lambda done: progress(done, total))
-        part.replace(destination)
-    finally:
-        part.unlink(missing_ok=True)
+    write(destination, metadata, list(_entries(model, outtype)), progress)
     return _warnings(model)
 
 
@@ -86,12 +55,13 @@ def tensor_type(name: str, shape: tuple[int, ...], outtype: str, *, head: bool) 
     return kind if shape[-1] % TYPES[kind].block == 0 else "F16"
 
 
-def _jobs(model: Checkpoint, outtype: str) -> Iterator[Job]:
+def _entries(model: Checkpoint, outtype: str) -> Iterator[Entry]:
     architecture = import_module(f"{models.__name__}.{model.architecture}")
     head = "embed_tokens" if model.backbone.tied else "lm_head"
     for name, tensors in model.weights.items():
         kind = tensor_type(name, tensors[0].shape, outtype, head=name == head)
-        yield Job(architecture.gguf_name(name), kind, tensors, ".experts." in name)
+        stacked = (len(tensors),) if ".experts." in name else ()
+        yield Entry(architecture.gguf_name(name), kind, stacked + tensors[0].shape, partial(_encode, tensors, kind))
 
 
 def _metadata(model: Checkpoint, outtype: str) -> dict[str, Any]:
@@ -123,63 +93,9 @@ def _licence(folder: Path) -> dict[str, str]:
     return {"general.license": stated[1]} if stated else {}
 
 
-def _write(path: Path, metadata: Mapping[str, Any], jobs: list[Job], progress: Callable[[int], None]) -> None:
-    """Header first, which needs only names, shapes and types; then each tensor as it is quantised."""
-    import gguf  # a third of a second: only who converts waits for it
-
-    writer = gguf.GGUFWriter(path, metadata["general.architecture"])
-    for key, value in metadata.items():
-        if key != "general.architecture":
-            _add(writer, key, value)
-    for job in jobs:
-        kind = gguf.GGMLQuantizationType[job.type]
-        writer.add_tensor_info(job.name, job.shape, np.dtype(np.float32), job.size_bytes, raw_dtype=kind)
-    try:
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        done = 0
-        for job in jobs:
-            writer.write_tensor_data(_encode(job))
-            done += job.size_bytes
-            progress(done)
-    finally:
-        writer.close()
-
-
-def _add(writer: GGUFWriter, key: str, value: Any) -> None:
-    """Types as llama.cpp expects them: 32-bit whole numbers, unsigned but for the arrays; 32-bit floats."""
-    match value:
-        case bool():
-            writer.add_bool(key, value)
-        case int():
-            writer.add_uint32(key, value) if value >= 0 else writer.add_int32(key, value)
-        case float():
-            writer.add_float32(key, value)
-        case str():
-            writer.add_string(key, value)
-        case list():
-            writer.add_array(key, value)
-        case _:
-            raise TypeError(f"{key} is a {type(value).__name__}")
-
-
-def _encode(job: Job) -> NDArray[np.uint8]:
-    encoded = np.empty(job.size_bytes, np.uint8)
-    each = job.size_bytes // len(job.tensors)
-    for i, tensor in enumerate(job.tensors):
-        same = tensor.type == job.type
-        encoded[i * each : (i + 1) * each] = tensor.data if same else quantise(dequantise(tensor), job.type)
-    return encoded
-
-
-def _check_room(destination: Path, size_bytes: int) -> None:
-    folder = destination.absolute().parent
-    if not folder.is_dir():
-        raise RequestInvalid(f"{folder} is not a folder: make it first")
-    free = shutil.disk_usage(folder).free
-    if free < size_bytes * 1.01:
-        raise RequestInvalid(f"{folder} has {free / 2**30:.1f} GiB free, but the file takes {size_bytes / 2**30:.1f}")
+def _encode(tensors: tuple[Tensor, ...], kind: str) -> NDArray[np.uint8]:
+    """The matrices one after another, those of another type rounded to `kind`."""
+    return np.concatenate([t.data if t.type == kind else quantise(dequantise(t), kind) for t in tensors])
 
 
 def _warnings(model: Checkpoint) -> list[str]:

@@ -1,0 +1,98 @@
+"""Writes a GGUF file tensor by tensor: in memory is one tensor, never the model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.errors import RequestInvalid
+from headrace.weights.quantisation import nbytes
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
+
+Progress = Callable[[int, int], None]  # bytes written, bytes in all
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tensor of the file; `encode` makes its bytes, uint8 [nbytes(type, shape)], when their turn has come."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    encode: Callable[[], NDArray[np.uint8]]
+
+    @property
+    def size_bytes(self) -> int:
+        return nbytes(self.type, self.shape)
+
+
+def write(
+    path: Path, metadata: Mapping[str, Any], entries: Sequence[Entry], progress: Progress = lambda *_: None
+) -> None:
+    """The file at `path`, complete or not at all. Raises RequestInvalid where there is no room for it."""
+    total = sum(entry.size_bytes for entry in entries)
+    _check_room(path, total)
+    part = path.with_name(path.name + ".part")
+    try:
+        _write(part, metadata, entries, lambda done: progress(done, total))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write(path: Path, metadata: Mapping[str, Any], entries: Sequence[Entry], progress: Callable[[int], None]) -> None:
+    """Header first, which needs only names, shapes and types; then each tensor as it is encoded."""
+    import gguf  # a third of a second: only who writes waits for it
+
+    writer = gguf.GGUFWriter(path, metadata["general.architecture"])
+    for key, value in metadata.items():
+        if key != "general.architecture":
+            _add(writer, key, value)
+    for entry in entries:
+        kind = gguf.GGMLQuantizationType[entry.type]
+        writer.add_tensor_info(entry.name, entry.shape, np.dtype(np.float32), entry.size_bytes, raw_dtype=kind)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        done = 0
+        for entry in entries:
+            writer.write_tensor_data(entry.encode())
+            done += entry.size_bytes
+            progress(done)
+    finally:
+        writer.close()
+
+
+def _add(writer: GGUFWriter, key: str, value: Any) -> None:
+    """Types as llama.cpp expects them: 32-bit whole numbers, unsigned but for the arrays; 32-bit floats."""
+    match value:
+        case bool():
+            writer.add_bool(key, value)
+        case int():
+            writer.add_uint32(key, value) if value >= 0 else writer.add_int32(key, value)
+        case float():
+            writer.add_float32(key, value)
+        case str():
+            writer.add_string(key, value)
+        case list():
+            writer.add_array(key, value)
+        case _:
+            raise TypeError(f"{key} is a {type(value).__name__}")
+
+
+def _check_room(destination: Path, size_bytes: int) -> None:
+    folder = destination.absolute().parent
+    if not folder.is_dir():
+        raise RequestInvalid(f"{folder} is not a folder: make it first")
+    free = shutil.disk_usage(folder).free
+    if free < size_bytes * 1.01:
+        raise RequestInvalid(f"{folder} has {free / 2**30:.1f} GiB free, but the file takes {size_bytes / 2**30:.1f}")
