@@ -21,7 +21,7 @@ TIERS = (
     ("engine", "tools"),
     ("defaults",),
     ("checkpoint",),
-    ("summary", "convert"),
+    ("summary", "convert", "synthetic"),
     ("model",),
     ("cli",),
 )

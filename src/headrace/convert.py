@@ -18,12 +18,11 @@ from headrace.defaults import GGUF_NAMES as SAMPLING_NAMES
 from headrace.errors import RequestInvalid
 from headrace.models import lfm2_moe
 from headrace.weights.gguf_writer import Entry, Progress, write
-from headrace.weights.quantisation import TYPES, dequantise
+from headrace.weights.quantisation import FILE_TYPES, TYPES, dequantise
 from headrace.weights.rounding import quantise
 from headrace.weights.tensor import Tensor
 
 OUTTYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
-FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "bf16": 32}  # llama.cpp's general.file_type
 
 
 def convert(source: Path, destination: Path, outtype: str, progress: Progress = lambda *_: None) -> list[str]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from headrace.errors import Unsupported
 from headrace.weights.tensor import Tensor
 
+FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "bf16": 32}  # llama.cpp's general.file_type
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 

@@ -1,0 +1,221 @@
+"""Models of the family's true shapes with random weights, for measuring: what they say is noise, what they cost is not.
+
+Quantised blocks are random bits under one scale a tensor, chosen so that a product keeps the size of its input:
+activations stay finite through all layers, and the router spreads its tokens over all experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice, product
+from math import sqrt
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace import text
+from headrace.errors import RequestInvalid
+from headrace.models import lfm2, lfm2_moe
+from headrace.weights.fields import Fields
+from headrace.weights.gguf_writer import Entry, Progress, write
+from headrace.weights.quantisation import FILE_TYPES, TYPES, nbytes
+from headrace.weights.tensor import Tensor
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of the family: `attention` are its attention layers, `width` that of its dense feed-forward layers."""
+
+    hidden_size: int
+    heads: int
+    width: int
+    layers: int
+    attention: tuple[int, ...]
+    experts: int = 0
+    expert_width: int = 0
+
+
+_DENSE = (2, 5, 8, 10, 12, 14)
+FAMILY: Mapping[str, Member] = MappingProxyType(
+    {
+        "lfm2:350m": Member(1024, 16, 4608, 16, _DENSE),
+        "lfm2:700m": Member(1536, 24, 6912, 16, _DENSE),
+        "lfm2:1.2b": Member(2048, 32, 8192, 16, _DENSE),
+        "lfm2:2.6b": Member(2048, 32, 10752, 30, (2, 5, 9, 13, 17, 21, 24, 27)),
+        "lfm2:8b": Member(2048, 32, 7168, 24, (2, 6, 10, 14, 18, 21), experts=32, expert_width=1792),
+        # Its attention layers are not published, only how many they are.
+        "lfm2:24b": Member(2048, 32, 11776, 40, tuple(range(2, 40, 4)), experts=64, expert_width=1536),
+    }
+)
+QUANTS = ("q4_0", "q8_0", "f16")
+HEADS = ("q4_0", "q6_k")
+VOCABULARY, PADDING = 65_536, 1136  # rows of the embedding, and how many at its end have no token
+
+_SPECIAL = (
+    "<|pad|>", "<|startoftext|>", "<|endoftext|>", "<|fim_pre|>", "<|fim_mid|>", "<|fim_suf|>", "<|im_start|>",
+    "<|im_end|>", "<|tool_list_start|>", "<|tool_list_end|>", "<|tool_call_start|>", "<|tool_call_end|>",
+    "<|tool_response_start|>", "<|tool_response_end|>",
+)  # fmt: skip
+KV_HEADS, HEAD_DIM = 8, 64
+_DEVIATION = {"Q4_0": 4.61, "Q8_0": 73.9, "Q6_K": 18.47 * 66.1}  # of random bits, before the scale of their block
+
+
+def synthesise(
+    name: str, path: Path, quant: str = "q4_0", head: str = "q4_0", progress: Progress = lambda *_: None, seed: int = 1
+) -> None:
+    """Writes a member of FAMILY to `path`, matrices in `quant`; `head` is the tied embedding of a q4_0 file.
+
+    Raises RequestInvalid for a name or a type that is not known, and where there is no room.
+    """
+    member = FAMILY.get(name.lower())
+    if member is None:
+        raise RequestInvalid(f"there are no shapes of {name!r}: expected one of {', '.join(FAMILY)}")
+    if quant not in QUANTS or head not in HEADS:
+        raise RequestInvalid(
+            f"{quant} with a head of {head} is not made: expected {', '.join(QUANTS)} with {', '.join(HEADS)}"
+        )
+    architecture, config = config_of(name, member)
+    types = {"matrix": quant.upper(), "head": (head if quant == "q4_0" else quant).upper()}
+    shapes = {weight: shape_of(weight, member) for weight in architecture.plan(config).weights()}
+    metadata = _metadata(name, architecture, config, quant, shapes)
+    write(path, metadata, list(_entries(architecture, shapes, types, seed)), progress)
+
+
+def config_of(name: str, member: Member) -> tuple[ModuleType, Any]:
+    """The architecture's module and its config."""
+    kinds = [lfm2.ATTENTION if i in member.attention else lfm2.CONV for i in range(member.layers)]
+    fields: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": member.hidden_size,
+        "num_hidden_layers": member.layers,
+        "num_attention_heads": member.heads,
+        "num_key_value_heads": KV_HEADS,
+        "layer_types": kinds,
+        "rope_theta": 1e6,
+    }
+    if not member.experts:
+        return lfm2, lfm2.config_from_hf(Fields(name, fields))
+    fields |= {"num_experts": member.experts, "num_experts_per_tok": 4, "num_dense_layers": 2}
+    return lfm2_moe, lfm2_moe.config_from_hf(Fields(name, fields))
+
+
+def shape_of(weight: str, member: Member) -> tuple[int, ...]:
+    """The shape of a weight of the plan as a GGUF has it: the experts of a layer are one tensor [E, O, I]."""
+    hidden, width, kv = member.hidden_size, member.width, KV_HEADS * HEAD_DIM
+    if ".experts." in weight:
+        sides = (member.expert_width, hidden)
+        return (member.experts, *(sides[::-1] if weight.endswith("w2") else sides))
+    shapes: dict[str, tuple[int, ...]] = {
+        "embed_tokens": (VOCABULARY, hidden),
+        "w1": (width, hidden),
+        "w3": (width, hidden),
+        "w2": (hidden, width),
+        "gate": (member.experts, hidden),
+        "expert_bias": (member.experts,),
+        "q_proj": (hidden, hidden),
+        "k_proj": (kv, hidden),
+        "v_proj": (kv, hidden),
+        "out_proj": (hidden, hidden),
+        "in_proj": (3 * hidden, hidden),
+        "conv": (hidden, 3),
+        "q_layernorm": (HEAD_DIM,),
+        "k_layernorm": (HEAD_DIM,),
+        "operator_norm": (hidden,),
+        "ffn_norm": (hidden,),
+        "embedding_norm": (hidden,),
+    }
+    return shapes[weight.rpartition(".")[2]]
+
+
+def _entries(
+    architecture: ModuleType, shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, str], seed: int
+) -> Iterator[Entry]:
+    for number, (weight, shape) in enumerate(shapes.items()):
+        small = len(shape) == 1 or weight.endswith((".gate", "conv.conv"))
+        kind = "F32" if small else types["head" if weight == "embed_tokens" else "matrix"]
+        rng = np.random.default_rng((seed, number))
+        make = partial(_small, rng, weight, shape) if small else partial(_matrix, rng, kind, shape)
+        yield Entry(architecture.gguf_name(weight), kind, shape, make)
+
+
+def _small(rng: np.random.Generator, weight: str, shape: tuple[int, ...]) -> Bytes:
+    """Norms about 1, taps and the selection's bias small, a router whose scores spread."""
+    mean, deviation = 0.0, 0.5
+    if "norm" in weight:
+        mean, deviation = 1.0, 0.1
+    elif weight.endswith(".gate"):
+        deviation = 1 / sqrt(shape[-1])
+    elif weight.endswith("bias"):
+        deviation = 0.02
+    return rng.normal(mean, deviation, shape).astype(np.float32).reshape(-1).view(np.uint8)
+
+
+def _matrix(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> Bytes:
+    """Random bits, scaled so that a product has the size of its input."""
+    deviation = 1 / sqrt(shape[-1])
+    if kind == "F16":
+        return (
+            (rng.standard_normal(shape, np.float32) * np.float32(deviation))
+            .astype(np.float16)
+            .reshape(-1)
+            .view(np.uint8)
+        )
+    layout = TYPES[kind]
+    blocks = np.frombuffer(bytearray(rng.bytes(nbytes(kind, shape))), np.uint8).reshape(-1, layout.block_bytes)
+    scale = np.array([deviation / _DEVIATION[kind]], np.float16).view(np.uint8)
+    if kind == "Q6_K":
+        blocks[:, 192:208] = blocks[:, 192:208] % 64 + 32  # positive scales of one size
+        blocks[:, 208:] = scale
+    else:
+        blocks[:, :2] = scale
+    return blocks.reshape(-1)
+
+
+def _metadata(
+    name: str, architecture: ModuleType, config: Any, quant: str, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Any]:
+    empty = np.empty(0, np.uint8)
+    weights = {weight: (Tensor(weight, "F32", shape[-2:], empty),) for weight, shape in shapes.items()}
+    template = Path(text.__file__).parent / "templates" / "lfm2.jinja"
+    return {
+        "general.architecture": architecture.GGUF_ARCHITECTURE,
+        "general.type": "model",
+        "general.name": f"{name}, random weights",
+        "general.file_type": FILE_TYPES[quant],
+        "general.quantization_version": 2,
+        **architecture.gguf_metadata(config, weights),
+        **_tokenizer(),
+        "tokenizer.chat_template": template.read_text(encoding="utf-8"),
+    }
+
+
+def _tokenizer() -> dict[str, Any]:
+    """As many tokens as the family's: bytes, then strings of small letters, each merged from two known ones."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    alphabet = sorted(ByteLevel.alphabet())
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    pairs = [a + b for a, b in product(letters, repeat=2)]
+    splits = [*((a, b) for a, b in product(letters, repeat=2)), *product(pairs, letters), *product(pairs, pairs)]
+    merges = list(islice(splits, VOCABULARY - PADDING - len(_SPECIAL) - len(alphabet)))
+    tokens = [*_SPECIAL, *alphabet, *(a + b for a, b in merges), *(f"[PAD{i}]" for i in range(PADDING))]
+    kinds = [3] * len(_SPECIAL) + [1] * (VOCABULARY - len(_SPECIAL) - PADDING) + [5] * PADDING
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "lfm2",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.merges": [f"{a} {b}" for a, b in merges],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 7,
+        "tokenizer.ggml.padding_token_id": 0,
+        "tokenizer.ggml.add_bos_token": True,
+        "tokenizer.ggml.add_eos_token": False,
+    }
