@@ -8,6 +8,7 @@
 
 #include "cpu.h"
 #include "model.h"
+#include "probe.h"
 #include "require.h"
 
 namespace nb = nanobind;
@@ -202,6 +203,17 @@ struct PythonModel {
     }
 };
 
+struct PythonProbe {
+    Probe probe;
+
+    PythonProbe(int threads, const std::string& isa) : probe(find_kernels(isa), checked(threads)) {}
+
+    static int checked(int threads) {
+        require(threads > 0, "threads is ", threads, ": expected at least 1");
+        return threads;
+    }
+};
+
 std::vector<std::string> isas() {
     std::vector<std::string> names;
     for (const Kernels* kernels : usable_kernels()) names.emplace_back(kernels->name);
@@ -213,7 +225,16 @@ std::vector<std::string> isas() {
 
 NB_MODULE(_core, m) {
     using headrace::PythonModel;
+    using headrace::PythonProbe;
     m.def("isas", &headrace::isas);
+    nb::class_<PythonProbe>(m, "Probe")
+        .def(nb::init<int, const std::string&>(), nb::arg("threads"), nb::arg("isa") = "")
+        .def(
+            "read_bytes_per_second", [](PythonProbe& p) { return p.probe.read_bytes_per_second(); },
+            nb::call_guard<nb::gil_scoped_release>())
+        .def(
+            "multiply_adds_per_second", [](PythonProbe& p) { return p.probe.multiply_adds_per_second(); },
+            nb::call_guard<nb::gil_scoped_release>());
     nb::class_<PythonModel>(m, "Model")
         .def(nb::init<const nb::sequence&, const nb::dict&, int64_t, int64_t, int64_t, const std::string&, int,
                       const std::string&>(),

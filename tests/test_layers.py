@@ -21,7 +21,7 @@ TIERS = (
     ("engine", "tools"),
     ("defaults",),
     ("checkpoint",),
-    ("summary", "convert", "synthetic"),
+    ("summary", "convert", "synthetic", "bench"),
     ("model",),
     ("cli",),
 )

@@ -150,6 +150,8 @@ const Kernels kAvx2Kernels = {
     .swiglu = swiglu<Avx2>,
     .attend = {attend<Avx2, F16Numbers<Avx2>>, attend<Avx2, F32Numbers<Avx2>>},
     .to_half = to_half,
+    .read = read<Avx2>,
+    .multiply_adds = multiply_adds<Avx2>,
 };
 
 }  // namespace headrace

@@ -141,6 +141,8 @@ const Kernels kAvx512VnniKernels = {
     .swiglu = swiglu<Avx512>,
     .attend = {attend<Avx512, F16Numbers<Avx512>>, attend<Avx512, F32Numbers<Avx512>>},
     .to_half = to_half,
+    .read = read<Avx512>,
+    .multiply_adds = multiply_adds<Avx512>,
 };
 
 }  // namespace headrace

@@ -105,6 +105,13 @@ struct Kernels {
 
     // fp16 from fp32, rounded half to even.
     void (*to_half)(const float* x, int64_t n, uint16_t* out);
+
+    // What the machine can do at most, for `bench` (probe.h). The results are there so that nothing is optimised away.
+    // The sum of x [n]; n is a multiple of 128.
+    float (*read)(const float* x, int64_t n);
+    // `rounds` of independent dot products of bytes, all in registers; adds their sum to *keep. Returns how many
+    // multiply-adds that was.
+    int64_t (*multiply_adds)(int64_t rounds, float* keep);
 };
 
 // out[i] = weight i of a row, i < n, a multiple of the type's block; one for each Type. Embedding rows are few: the

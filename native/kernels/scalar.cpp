@@ -230,6 +230,20 @@ void to_half(const float* x, int64_t n, uint16_t* out) {
     for (int64_t i = 0; i < n; ++i) out[i] = half_from(x[i]);
 }
 
+float read(const float* x, int64_t n) {
+    float sum = 0;
+    for (int64_t i = 0; i < n; ++i) sum += x[i];
+    return sum;
+}
+
+int64_t multiply_adds(int64_t rounds, float* keep) {
+    int32_t sum = 0;
+    const auto byte = static_cast<int8_t>(*keep);
+    for (int64_t i = 0; i < rounds; ++i) sum += static_cast<int8_t>(i) * byte;
+    *keep += static_cast<float>(sum);
+    return rounds;
+}
+
 }  // namespace
 
 Dequantise* const kDequantise[kTypes] = {
@@ -246,6 +260,8 @@ const Kernels kScalarKernels = {
     .swiglu = swiglu,
     .attend = {attend<f16_number>, attend<f32_number>},
     .to_half = to_half,
+    .read = read,
+    .multiply_adds = multiply_adds,
 };
 
 }  // namespace headrace

@@ -178,6 +178,37 @@ void quantise(const float* x, int64_t n, int8_t* q, float* scale, int32_t* neg_s
     }
 }
 
+// --- the machine's limits
+// ---------------------------------------------------------------------------------------------
+
+template <typename V>
+float read(const float* x, int64_t n) {
+    constexpr int kStreams = 8;
+    typename V::Floats sums[kStreams];
+    for (auto& sum : sums) sum = V::splat(0);
+    for (int64_t i = 0; i < n; i += kStreams * V::kLanes) {
+        for (int j = 0; j < kStreams; ++j) sums[j] = V::add(sums[j], V::load(x + i + j * V::kLanes));
+    }
+    for (int j = 1; j < kStreams; ++j) sums[0] = V::add(sums[0], sums[j]);
+    return V::sum(sums[0]);
+}
+
+template <typename V>
+int64_t multiply_adds(int64_t rounds, float* keep) {
+    constexpr int kChains = 12;  // enough to hide the latency of a dot product
+    const int8_t four[4] = {1, 2, 3, static_cast<int8_t>(*keep)};
+    const auto weights = V::splat_byte(static_cast<char>(four[3] + 7)), activations = V::splat4(four);
+    typename V::Ints sums[kChains];
+    for (auto& sum : sums) sum = V::splat4(four);
+    for (int64_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 12
+        for (int j = 0; j < kChains; ++j) sums[j] = V::template dot4<false>(sums[j], weights, activations);
+    }
+    for (int j = 1; j < kChains; ++j) sums[0] = V::add_ints(sums[0], sums[j]);
+    *keep += V::sum(V::to_floats(sums[0]));
+    return rounds * kChains * 4 * V::kLanes;
+}
+
 // --- attention
 // ---------------------------------------------------------------------------------------------------------
 

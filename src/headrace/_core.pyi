@@ -60,6 +60,17 @@ def isas() -> list[str]:
     """The instruction sets that this machine can use, best first; the last one is always "scalar"."""
 
 @final
+class Probe:
+    """The machine's limits, measured when asked. Takes 256 MiB of memory. `isa` as for `Model`."""
+
+    def __init__(self, threads: int, isa: str = "") -> None: ...
+    def read_bytes_per_second(self) -> float:
+        """Memory reads of all threads together, past every cache: the best of a few passes."""
+
+    def multiply_adds_per_second(self) -> float:
+        """int8 multiply-adds of all threads together: the best of a few passes."""
+
+@final
 class Model:
     """A plan bound to its weights, a cache and threads. Calls are served one at a time; each releases the GIL."""
 
