@@ -21,7 +21,7 @@ from torch import Tensor, nn
 class Config:
     """Widths divide by 32, so that every matrix can be stored in Q8_0."""
 
-    vocab_size: int = 10240
+    vocab_size: int = 16384
     hidden_size: int = 256
     intermediate_size: int = 384
     moe_intermediate_size: int = 96

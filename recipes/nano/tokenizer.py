@@ -88,6 +88,8 @@ def _corpus(seed: int, prefixes: int) -> list[str]:
     for word, count in counted.items():  # both forms of a word that is frequent in either
         if count >= 6 and len(word) > 1:
             texts += [f"{word}\n{word.capitalize()}"] * min(40, count)
+    for rank, word in enumerate(words.frequent(6000)):  # whole words, though no dialogue may hold them
+        texts += [f"{word}\n{word.capitalize()}" if rank < 2500 else word] * (60 - rank // 150)
     strip = str.maketrans("", "", _DIGITS)
     return [re.sub(r"<\|\w+\|>", "\n", text).translate(strip) for text in texts]
 

@@ -64,7 +64,7 @@ class Values:
         self._makers: dict[str, Callable[[], str]] = {
             "person": self._person, "first_name": self._first_name, "city": self._city, "country": self._faker.country, "company": self._company,
             "job": self._job, "email": self._email, "phone": self._phone, "url": self._url, "date": self._date, "longdate": self._longdate,
-            "time": self._time, "text": self._phrase, "sentence": self._sentence, "word": lambda: rng.choice(words.COMMON), "topic": lambda: rng.choice(_TOPICS),
+            "time": self._time, "text": self._phrase, "sentence": self._sentence, "word": self._word, "topic": lambda: rng.choice(_TOPICS),
             "food": lambda: rng.choice(_FOODS), "product": self._product, "title": self._title, "artist": self._artist, "id": self._id, "code": self._code,
             "path": self._path, "filename": self._filename, "hashtag": lambda: "#" + self._camel(), "username": self._username, "ticker": lambda: self._letters(rng.choice((3, 4))),
             "zip": lambda: f"{rng.randrange(10000, 99999)}", "street": self._street, "year": lambda: str(rng.choice((rng.randrange(1900, 2031), rng.randrange(1990, 2031)))),
@@ -112,6 +112,10 @@ class Values:
             if not free or small or is_held_out(text) == self.held:
                 return text
         return text
+
+    def _word(self) -> str:
+        """Half of them everyday ones, half any of the more frequent ones."""
+        return self.rng.choice(words.COMMON if self.rng.random() < 0.5 else words.frequent(5000))
 
     def _number(self, low: float, high: float, whole: bool) -> str:
         if not whole:
@@ -235,7 +239,7 @@ class Values:
         return f"{self.rng.randrange(24):02}:{minute:02}"
 
     def _phrase(self) -> str:
-        a, b, c = (self.rng.choice(words.COMMON) for _ in range(3))
+        a, b, c = (self._word() for _ in range(3))
         noun, other = self.rng.choice(words.THINGS), self.rng.choice(_PRODUCTS)
         return say(self.rng, "[{a} {b}|{a} {b} {c}|[buy|order|check|clean|fix|bring|return|sell|paint] the {o}|call {n}|{n}|the {a} {b}|[new|old|first|second|big] {o}|"
                    "{n} [meeting|report|plan|notes|budget|trip]|{a} and {b}|[running late|see you soon|lunch at noon|thank you for your help|please call me back]|{o} for {p}|{o}]",
@@ -244,9 +248,9 @@ class Values:
     def _sentence(self) -> str:
         kind = self.rng.random()
         if kind < 0.4:
-            return " ".join(
-                self.rng.choice(words.COMMON) for _ in range(self.rng.randrange(3, 9))
-            ).capitalize() + self.rng.choice(("", ".", ".", "!", "?"))
+            return " ".join(self._word() for _ in range(self.rng.randrange(3, 9))).capitalize() + self.rng.choice(
+                ("", ".", ".", "!", "?")
+            )
         return say(self.rng, "[I will be {n} minutes late|The {o} [arrived|is broken|looks great|was too small|came too late]|[Please|Can you] bring the {o}|{p} [called|is ill today|cannot come|says hello]|"
                    "[The meeting|Lunch|The call|Training] is [moved to|at] {t}|[We are out of|I need|Who has] {f}|Happy birthday, {p}|[Great|Good|Nice] work on the {o}|See you at {t}|"
                    "[My|The] {o} does not [work|start|fit]|[Do not|Never] forget the {o}][|.|!]",
@@ -263,7 +267,7 @@ class Values:
         )
 
     def _title(self) -> str:
-        a, b = (self.rng.choice(words.COMMON).capitalize() for _ in range(2))
+        a, b = (self._word().capitalize() for _ in range(2))
         return self.rng.choice(
             (
                 f"The {a} {b}",
@@ -279,7 +283,7 @@ class Values:
         )
 
     def _artist(self) -> str:
-        a = self.rng.choice(words.COMMON).capitalize()
+        a = self._word().capitalize()
         return self.rng.choice((self._person(), f"The {a}s", f"{a} {self._invented(2)}", self._invented(3)))
 
     def _letters(self, count: int) -> str:
@@ -303,7 +307,7 @@ class Values:
         return "".join(self.rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ23456789") for _ in range(self.rng.choice((4, 5, 6))))
 
     def _lower(self) -> str:
-        return self.rng.choice(words.COMMON).lower().replace("'", "")
+        return self._word().lower().replace("'", "")
 
     def _camel(self) -> str:
         return self._lower() + (self._lower().capitalize() if self.rng.random() < 0.5 else "")

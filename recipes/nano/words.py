@@ -4,6 +4,10 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+from wordfreq import top_n_list
+
 COMMON = """
 a able about above across add after afternoon again against age ago agree air all allow almost alone along already also always am among
 an and animal another answer any anyone anything appear apple are area arm army around arrive art as ask at away baby back bad bag ball
@@ -72,3 +76,15 @@ LANGUAGES = (
         "|"
     )
 )
+
+# Frequent on the web, and not what a model should be heard to say.
+_UNWANTED = frozenset(
+    "fuck fucking fucked shit bitch ass asshole dick cock pussy porn sex sexual nude naked rape nigga bastard tits cum slut whore damn".split()
+)
+
+
+@cache
+def frequent(count: int) -> tuple[str, ...]:
+    """The `count` most frequent English words of plain letters, most frequent first (wordfreq; its data are CC BY-SA 4.0)."""
+    found = (word for word in top_n_list("en", 2 * count) if word.isascii() and word.isalpha() and len(word) > 1)
+    return tuple(word for word in found if word not in _UNWANTED)[:count]
