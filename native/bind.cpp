@@ -8,6 +8,7 @@
 
 #include "cpu.h"
 #include "model.h"
+#include "panels.h"
 #include "probe.h"
 #include "require.h"
 
@@ -220,6 +221,29 @@ std::vector<std::string> isas() {
     return names;
 }
 
+// The types whose panels a set of instructions reads.
+std::vector<std::string> panel_types(const std::string& isa) {
+    const Kernels& kernels = find_kernels(isa);
+    std::vector<std::string> names;
+    for (int i = 0; i < kTypes; ++i) {
+        if (kernels.panels[i]) names.emplace_back(info(static_cast<Type>(i)).name);
+    }
+    return names;
+}
+
+// A matrix in the other order.
+nb::object reorder(const std::string& type, int64_t rows, int64_t columns, const Bytes& bytes, bool into_panels) {
+    const std::string name = into_panels ? type : type + "/panels";
+    const Matrix matrix =
+        make_matrix("to reorder", name, rows, columns, bytes.data(), static_cast<int64_t>(bytes.size()));
+    Result<uint8_t> out({bytes.size()});
+    {
+        nb::gil_scoped_release release;
+        (into_panels ? to_panels : from_panels)(matrix, out.numbers.get());
+    }
+    return out.array();
+}
+
 }  // namespace
 }  // namespace headrace
 
@@ -227,6 +251,19 @@ NB_MODULE(_core, m) {
     using headrace::PythonModel;
     using headrace::PythonProbe;
     m.def("isas", &headrace::isas);
+    m.def("panel_types", &headrace::panel_types, nb::arg("isa") = "");
+    m.def(
+        "to_panels",
+        [](const std::string& type, int64_t rows, int64_t columns, const headrace::Bytes& bytes) {
+            return headrace::reorder(type, rows, columns, bytes, true);
+        },
+        nb::arg("type"), nb::arg("rows"), nb::arg("columns"), nb::arg("bytes"));
+    m.def(
+        "from_panels",
+        [](const std::string& type, int64_t rows, int64_t columns, const headrace::Bytes& bytes) {
+            return headrace::reorder(type, rows, columns, bytes, false);
+        },
+        nb::arg("type"), nb::arg("rows"), nb::arg("columns"), nb::arg("bytes"));
     nb::class_<PythonProbe>(m, "Probe")
         .def(nb::init<int, const std::string&>(), nb::arg("threads"), nb::arg("isa") = "")
         .def(

@@ -19,6 +19,16 @@ const Options& checked(const Options& o) {
     return o;
 }
 
+const Kernels& checked(const Kernels& kernels, const Weights& weights) {
+    for (const auto& [name, matrices] : weights) {
+        for (const Matrix& m : matrices) {
+            require(!m.panels || kernels.panels[static_cast<size_t>(m.type)], "weight ", name, " lies in panels of ",
+                    info(m.type).name, ", which ", kernels.name, " kernels do not read");
+        }
+    }
+    return kernels;
+}
+
 template <typename T>
 std::span<const T> part(std::span<const T> all, std::span<const int32_t> starts, int64_t i) {
     return all.subspan(static_cast<size_t>(starts[i]), static_cast<size_t>(starts[i + 1] - starts[i]));
@@ -29,7 +39,7 @@ std::span<const T> part(std::span<const T> all, std::span<const int32_t> starts,
 Model::Model(const std::vector<StepSpec>& specs, const Weights& weights, const Options& options)
     : options_(checked(options)),
       plan_(bind_plan(specs, weights, options.vocab_size)),
-      kernels_(find_kernels(options.isa)),
+      kernels_(checked(find_kernels(options.isa), weights)),
       cache_(plan_.attends, plan_.convs, options.kv, options.block_tokens, options.blocks),
       sampling_(static_cast<size_t>(options.threads)),
       buffers_(plan_.buffer_widths.size()),

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "panels.h"
+
 namespace headrace {
 namespace {
 
@@ -25,8 +27,9 @@ struct Job {
 // This thread's share of the columns of out = a w^T.
 void multiply(const Job& job, const Matrix& w, const Activations& a, const int32_t* index, int64_t tokens, float* out,
               int64_t out_stride) {
-    const Range rows = job.mine(w.rows, kRowUnit);
-    job.pass.kernels.linear[static_cast<size_t>(w.type)](
+    const Range rows = job.mine(w.rows, w.panels ? kPanelRows : kRowUnit);
+    const auto* kernels = w.panels ? job.pass.kernels.panels : job.pass.kernels.linear;
+    kernels[static_cast<size_t>(w.type)](
         {w.data, w.row_bytes, w.columns, rows.begin, rows.end, a, index, tokens, out, out_stride});
 }
 
@@ -42,8 +45,14 @@ void run(const Embed& embed, const Job& job, float* out) {
     const Matrix& table = embed.table;
     const Range mine = job.mine(job.rows());
     for (int64_t t = mine.begin; t < mine.end; ++t) {
-        kDequantise[static_cast<size_t>(table.type)](table.data + job.pass.batch.tokens[t] * table.row_bytes,
-                                                     table.columns, out + t * table.columns);
+        const int64_t token = job.pass.batch.tokens[t];
+        float* row = out + t * table.columns;
+        const auto type = static_cast<size_t>(table.type);
+        if (table.panels) {
+            kDequantisePanel[type](table.data, table.row_bytes, token, table.columns, row);
+        } else {
+            kDequantise[type](table.data + token * table.row_bytes, table.columns, row);
+        }
     }
 }
 
@@ -55,7 +64,7 @@ void run(const LinearStep& linear, const Job& job, float* out) {
         const Matrix& w = linear.matrices[i];
         multiply(job, w, a, nullptr, job.rows(), out, job.step.width);
         if (!linear.biases.empty()) {
-            const Range mine = job.mine(w.rows, kRowUnit);
+            const Range mine = job.mine(w.rows, w.panels ? kPanelRows : kRowUnit);
             for (int64_t t = 0; t < job.rows(); ++t) {
                 for (int64_t r = mine.begin; r < mine.end; ++r) out[t * job.step.width + r] += linear.biases[i][r];
             }

@@ -1,7 +1,9 @@
 #include "weights.h"
 
 #include <array>
+#include <string_view>
 
+#include "panels.h"
 #include "require.h"
 
 namespace headrace {
@@ -16,6 +18,7 @@ constexpr std::array<TypeInfo, kTypes> kInfo = {{
     {"Q6_K", 256, 210, true},
 }};
 
+constexpr std::string_view kPanelsSuffix = "/panels";
 constexpr int64_t kMaxSide = int64_t{1} << 31;  // rows or columns: products of two sides stay far from overflow
 
 Type type_named(const std::string& weight, const std::string& type) {
@@ -31,7 +34,8 @@ const TypeInfo& info(Type type) { return kInfo[static_cast<size_t>(type)]; }
 
 Matrix make_matrix(const std::string& name, const std::string& type, int64_t rows, int64_t columns, const uint8_t* data,
                    int64_t size_bytes) {
-    const Type parsed = type_named(name, type);
+    const bool panels = type.ends_with(kPanelsSuffix);
+    const Type parsed = type_named(name, panels ? type.substr(0, type.size() - kPanelsSuffix.size()) : type);
     const TypeInfo& layout = info(parsed);
     require(rows > 0 && columns > 0 && rows < kMaxSide && columns < kMaxSide, "weight ", name, " has shape [", rows,
             ", ", columns, "]: expected positive sides");
@@ -40,7 +44,8 @@ Matrix make_matrix(const std::string& name, const std::string& type, int64_t row
     const int64_t row_bytes = columns / layout.block * layout.block_bytes;
     require(rows * row_bytes == size_bytes, "weight ", name, " has ", size_bytes, " bytes: ", type, " of shape [", rows,
             ", ", columns, "] takes ", rows * row_bytes);
-    return {parsed, rows, columns, row_bytes, data};
+    require(!panels || has_panels(parsed, rows), "weight ", name, " of ", rows, " rows cannot be ", type);
+    return {parsed, rows, columns, row_bytes, data, panels};
 }
 
 }  // namespace headrace

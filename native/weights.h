@@ -22,6 +22,7 @@ struct Matrix {
     int64_t rows, columns;
     int64_t row_bytes;
     const uint8_t* data;  // the owner of the bytes outlives the model
+    bool panels = false;  // in the order of panels.h, not row after row
 
     bool quantised() const { return info(type).quantised; }
 };
@@ -29,7 +30,8 @@ struct Matrix {
 // One matrix for a plain weight, one for each expert otherwise. A vector is a matrix of one row.
 using Weights = std::map<std::string, std::vector<Matrix>>;
 
-// Checks the type's name, the shape and the number of bytes; `name` is for the sentence.
+// Checks the type's name (with "/panels" behind it for a matrix in panels), the shape and the number of bytes; `name`
+// is for the sentence.
 Matrix make_matrix(const std::string& name, const std::string& type, int64_t rows, int64_t columns, const uint8_t* data,
                    int64_t size_bytes);
 

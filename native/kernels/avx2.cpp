@@ -145,6 +145,7 @@ const Kernels kAvx2Kernels = {
     .linear = {linear_float<Avx2, F32Weights<Avx2>>, linear_float<Avx2, F16Weights<Avx2>>,
                linear_float<Avx2, Bf16Weights<Avx2>>, linear_quantised<Avx2, Q8_0<Avx2>>,
                linear_quantised<Avx2, Q4_0<Avx2>>, linear_quantised<Avx2, Q6_K<Avx2>>},
+    .panels = {},
     .quantise = quantise<Avx2>,
     .norm = norm<Avx2>,
     .swiglu = swiglu<Avx2>,

@@ -3,6 +3,7 @@
 #include <stdint.h>
 
 #include "kernels/kernels.h"
+#include "kernels/panels.h"
 #include "kernels/simd.h"
 #include "kernels/tile.h"
 
@@ -60,12 +61,24 @@ struct Avx512 {
         return _mm512_reduce_add_epi32(rounded);
     }
 
+    static Ints load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
+    static Ints splat_int(int32_t x) { return _mm512_set1_epi32(x); }
+    static Ints shift_left32(Ints a, unsigned bits) { return _mm512_slli_epi32(a, bits); }
+    static Floats load_signed(const uint8_t* p) { return to_floats(_mm512_cvtepi8_epi32(load128(p))); }
     static Ints splat_byte(char x) { return _mm512_set1_epi8(x); }
     static Ints splat4(const int8_t* p) { return _mm512_set1_epi32(load32(p)); }
     static Ints bit_and(Ints a, Ints b) { return _mm512_and_si512(a, b); }
     static Ints bit_or(Ints a, Ints b) { return _mm512_or_si512(a, b); }
     static Ints shift_right(Ints a, int64_t bits) { return _mm512_srl_epi16(a, _mm_cvtsi64_si128(bits)); }
     static Ints shift_left(Ints a, int64_t bits) { return _mm512_sll_epi16(a, _mm_cvtsi64_si128(bits)); }
+    template <int bits>
+    static Ints right(Ints a) {
+        return _mm512_srli_epi16(a, bits);
+    }
+    template <int bits>
+    static Ints left(Ints a) {
+        return _mm512_slli_epi16(a, bits);
+    }
     static Ints unpack_low32(Ints a, Ints b) { return _mm512_unpacklo_epi32(a, b); }
     static Ints unpack_high32(Ints a, Ints b) { return _mm512_unpackhi_epi32(a, b); }
     static Ints unpack_low64(Ints a, Ints b) { return _mm512_unpacklo_epi64(a, b); }
@@ -136,6 +149,8 @@ const Kernels kAvx512VnniKernels = {
     .linear = {linear_float<Avx512, F32Weights<Avx512>>, linear_float<Avx512, F16Weights<Avx512>>,
                linear_float<Avx512, Bf16Weights<Avx512>>, linear_quantised<Avx512, Q8_0<Avx512>>,
                linear_quantised<Avx512, Q4_0<Avx512>>, linear_quantised<Avx512, Q6_K<Avx512>>},
+    .panels = {nullptr, nullptr, nullptr, linear_panels<Avx512, PanelQ8_0<Avx512>>,
+               linear_panels<Avx512, PanelQ4_0<Avx512>>, linear_panels<Avx512, PanelQ6_K<Avx512>>},
     .quantise = quantise<Avx512>,
     .norm = norm<Avx512>,
     .swiglu = swiglu<Avx512>,

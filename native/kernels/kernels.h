@@ -89,6 +89,10 @@ struct Kernels {
     // One for each Type.
     void (*linear[kTypes])(const Linear&);
 
+    // The same over panels (panels.h), for the quantised types; row_begin and row_end are multiples of 32. Null where
+    // the instruction set has nothing better than rows.
+    void (*panels[kTypes])(const Linear&);
+
     // Groups of 32: d = max |x| / 127, q = x (127 / max |x|) rounded half to even. A group whose largest magnitude is
     // so small that 127 / max |x| overflows counts as zero; one that holds a NaN gets the scale NaN. x [n], q [n],
     // scale [n / 32], neg_sum [n / 16]; n is a multiple of 32.
@@ -118,6 +122,10 @@ struct Kernels {
 // plain code in scalar.cpp serves every instruction set.
 using Dequantise = void(const uint8_t* row, int64_t n, float* out);
 extern Dequantise* const kDequantise[kTypes];
+
+// The same for row `row` of a matrix in panels, quantised types only; `row_bytes` as in Linear.
+using DequantisePanel = void(const uint8_t* panels, int64_t row_bytes, int64_t row, int64_t n, float* out);
+extern DequantisePanel* const kDequantisePanel[kTypes];
 
 // Each is defined by the file of its name, which CMake compiles where the processor family has it.
 extern const Kernels kScalarKernels;

@@ -125,14 +125,56 @@ int32_t dot(const Group& w, const int8_t* a) {
     return w.s[0] * sum[0] + w.s[1] * sum[1];
 }
 
+// The same groups from panels: row r of the panel's 32 (panels.h has the layout).
+
+int8_t panel_nibble(const uint8_t* group, int64_t r, int64_t k) {
+    return static_cast<int8_t>(group[64 * (k / 4) + 4 * (r % 16) + k % 4] >> (r < 16 ? 0 : 4) & 15);
+}
+
+Group q8_0_panel(const uint8_t* panel, int64_t r, int64_t g) {
+    const uint8_t* bytes = panel + 1088 * g;
+    Group group{from_half(load_u16(bytes + 1024 + 2 * r)), {1, 1}, {}};
+    for (int64_t k = 0; k < kGroup; ++k) {
+        group.q[k] = static_cast<int8_t>(bytes[128 * (k / 4) + 64 * (r / 16) + 4 * (r % 16) + k % 4] - 128);
+    }
+    return group;
+}
+
+Group q4_0_panel(const uint8_t* panel, int64_t r, int64_t g) {
+    const uint8_t* bytes = panel + 576 * g;
+    Group group{from_half(load_u16(bytes + 512 + 2 * r)), {1, 1}, {}};
+    for (int64_t k = 0; k < kGroup; ++k) group.q[k] = static_cast<int8_t>(panel_nibble(bytes, r, k) - 8);
+    return group;
+}
+
+Group q6_k_panel(const uint8_t* panel, int64_t r, int64_t g) {
+    const uint8_t *block = panel + g / 8 * 6720, *bytes = block + 832 * (g % 8);
+    const int8_t* scales = reinterpret_cast<const int8_t*>(bytes + 768);
+    Group group{from_half(load_u16(block + 6656 + 2 * r)), {scales[r], scales[32 + r]}, {}};
+    for (int64_t k = 0; k < kGroup; ++k) {
+        const int high = bytes[512 + 64 * (k / 8) + 4 * (r % 16) + k % 4] >> (4 * (k / 4 % 2) + 2 * (r / 16)) & 3;
+        group.q[k] = static_cast<int8_t>((panel_nibble(bytes, r, k) | high << 4) - 32);
+    }
+    return group;
+}
+
+// From where row r of a matrix begins, by either order.
 template <Group (*group)(const uint8_t*, int64_t)>
+Group of_row(const uint8_t* weights, int64_t row_bytes, int64_t r, int64_t g) {
+    return group(weights + r * row_bytes, g);
+}
+template <Group (*group)(const uint8_t*, int64_t, int64_t)>
+Group of_panel(const uint8_t* weights, int64_t row_bytes, int64_t r, int64_t g) {
+    return group(weights + r / 32 * 32 * row_bytes, r % 32, g);
+}
+
+template <Group (*group)(const uint8_t*, int64_t, int64_t, int64_t)>
 void linear_quantised(const Linear& c) {
     const int64_t groups = c.columns / kGroup;
     for (int64_t r = c.row_begin; r < c.row_end; ++r) {
-        const uint8_t* row = c.weights + r * c.row_bytes;
         for (int64_t m = 0; m < c.tokens; ++m) c.out[m * c.out_stride + r] = 0;
         for (int64_t g = 0; g < groups; ++g) {
-            const Group w = group(row, g);
+            const Group w = group(c.weights, c.row_bytes, r, g);
             for (int64_t m = 0; m < c.tokens; ++m) {
                 const int64_t from = c.index ? c.index[m] : m;
                 const float product = static_cast<float>(dot(w, c.a.q + from * c.columns + g * kGroup));
@@ -143,14 +185,19 @@ void linear_quantised(const Linear& c) {
     }
 }
 
-template <Group (*group)(const uint8_t*, int64_t)>
-void dequantise_groups(const uint8_t* row, int64_t n, float* out) {
+template <Group (*group)(const uint8_t*, int64_t, int64_t, int64_t)>
+void dequantise_row(const uint8_t* weights, int64_t row_bytes, int64_t r, int64_t n, float* out) {
     for (int64_t g = 0; g < n / kGroup; ++g) {
-        const Group w = group(row, g);
+        const Group w = group(weights, row_bytes, r, g);
         for (int k = 0; k < kGroup; ++k) {
             out[g * kGroup + k] = w.d * static_cast<float>(w.s[k / kHalfGroup]) * static_cast<float>(w.q[k]);
         }
     }
+}
+
+template <Group (*group)(const uint8_t*, int64_t)>
+void dequantise_groups(const uint8_t* row, int64_t n, float* out) {
+    dequantise_row<of_row<group>>(row, 0, 0, n, out);
 }
 
 // --- the rest --------------------------------------------------------------------------------------------------------
@@ -251,10 +298,22 @@ Dequantise* const kDequantise[kTypes] = {
     dequantise_groups<q8_0_group>, dequantise_groups<q4_0_group>, dequantise_groups<q6_k_group>,
 };
 
+DequantisePanel* const kDequantisePanel[kTypes] = {
+    nullptr,
+    nullptr,
+    nullptr,
+    dequantise_row<of_panel<q8_0_panel>>,
+    dequantise_row<of_panel<q4_0_panel>>,
+    dequantise_row<of_panel<q6_k_panel>>,
+};
+
 const Kernels kScalarKernels = {
     .name = "scalar",
     .linear = {linear_float<f32_weight>, linear_float<f16_weight>, linear_float<bf16_weight>,
-               linear_quantised<q8_0_group>, linear_quantised<q4_0_group>, linear_quantised<q6_k_group>},
+               linear_quantised<of_row<q8_0_group>>, linear_quantised<of_row<q4_0_group>>,
+               linear_quantised<of_row<q6_k_group>>},
+    .panels = {nullptr, nullptr, nullptr, linear_quantised<of_panel<q8_0_panel>>,
+               linear_quantised<of_panel<q4_0_panel>>, linear_quantised<of_panel<q6_k_panel>>},
     .quantise = quantise,
     .norm = norm,
     .swiglu = swiglu,

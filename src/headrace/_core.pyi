@@ -59,6 +59,18 @@ class Batch(Protocol):
 def isas() -> list[str]:
     """The instruction sets that this machine can use, best first; the last one is always "scalar"."""
 
+def panel_types(isa: str = "") -> list[str]:
+    """The types that `isa` (empty: the best) reads in panels; the kernels over panels are the fast ones."""
+
+def to_panels(type: str, rows: int, columns: int, bytes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The bytes of a matrix [rows, columns] in the order that the fast kernels read: as many, and nothing is lost.
+
+    `rows` is a multiple of 32, `type` Q4_0, Q8_0 or Q6_K. A model takes the result as type "Q4_0/panels".
+    """
+
+def from_panels(type: str, rows: int, columns: int, bytes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What `to_panels` was given."""
+
 @final
 class Probe:
     """The machine's limits, measured when asked. Takes 256 MiB of memory. `isa` as for `Model`."""
@@ -88,7 +100,8 @@ class Model:
     ) -> None:
         """Binds `steps` (the fields of `headrace.plan.Step`) to `weights`.
 
-        weights       name -> matrices, each (GGML type, rows, columns, bytes of all rows): one for a plain weight, one
+        weights       name -> matrices, each (GGML type, "/panels" behind it for what `to_panels` gives, rows, columns,
+                      bytes of all rows): one for a plain weight, one
                       for each expert otherwise. A vector is one row. Norms, taps, biases and router gates are F32.
                       The bytes of matrices are used in place, so the arrays are kept alive.
         block_tokens  tokens in a cache block, a multiple of 16.
