@@ -257,13 +257,13 @@ NB_MODULE(_core, m) {
         [](const std::string& type, int64_t rows, int64_t columns, const headrace::Bytes& bytes) {
             return headrace::reorder(type, rows, columns, bytes, true);
         },
-        nb::arg("type"), nb::arg("rows"), nb::arg("columns"), nb::arg("bytes"));
+        nb::arg("kind"), nb::arg("rows"), nb::arg("columns"), nb::arg("data"));
     m.def(
         "from_panels",
         [](const std::string& type, int64_t rows, int64_t columns, const headrace::Bytes& bytes) {
             return headrace::reorder(type, rows, columns, bytes, false);
         },
-        nb::arg("type"), nb::arg("rows"), nb::arg("columns"), nb::arg("bytes"));
+        nb::arg("kind"), nb::arg("rows"), nb::arg("columns"), nb::arg("data"));
     nb::class_<PythonProbe>(m, "Probe")
         .def(nb::init<int, const std::string&>(), nb::arg("threads"), nb::arg("isa") = "")
         .def(

@@ -62,13 +62,13 @@ def isas() -> list[str]:
 def panel_types(isa: str = "") -> list[str]:
     """The types that `isa` (empty: the best) reads in panels; the kernels over panels are the fast ones."""
 
-def to_panels(type: str, rows: int, columns: int, bytes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def to_panels(kind: str, rows: int, columns: int, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The bytes of a matrix [rows, columns] in the order that the fast kernels read: as many, and nothing is lost.
 
-    `rows` is a multiple of 32, `type` Q4_0, Q8_0 or Q6_K. A model takes the result as type "Q4_0/panels".
+    `rows` is a multiple of 32, `kind` Q4_0, Q8_0 or Q6_K. A model takes the result as type "Q4_0/panels".
     """
 
-def from_panels(type: str, rows: int, columns: int, bytes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def from_panels(kind: str, rows: int, columns: int, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """What `to_panels` was given."""
 
 @final

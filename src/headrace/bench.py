@@ -23,6 +23,7 @@ from headrace import checkpoint, machine
 from headrace.checkpoint import Checkpoint
 from headrace.engine.batch import Batch
 from headrace.engine.core import BLOCK_TOKENS, build, kv_type, load_core
+from headrace.engine.packed import in_panels
 from headrace.engine.scheduler import CHUNK_TOKENS
 from headrace.errors import RequestInvalid
 from headrace.models import lfm2
@@ -108,8 +109,9 @@ class Bench:
         deepest = max(asked.depth, default=0) // BLOCK_TOKENS
         most = max(max(asked.prefill, default=1), max(asked.sequences) * (asked.decode_steps + WARM_UP))
         own = max(-(-max(asked.prefill, default=1) // BLOCK_TOKENS), max(asked.sequences) * self._tail(asked))
+        panels = in_panels(source.path, source.weights)
         self.model: _core.Model = build(
-            source.plan, source.weights, vocab_size=source.backbone.vocab_size, blocks=deepest + own, threads=threads
+            source.plan, panels, vocab_size=source.backbone.vocab_size, blocks=deepest + own, threads=threads
         )
         self.probe: _core.Probe = load_core().Probe(threads)
         words = source.tokenizer.vocab_size

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from headrace import checkpoint
 from headrace.checkpoint import Checkpoint
-from headrace.engine import core, request
+from headrace.engine import core, packed, request
 from headrace.engine.cache import BlockPool
 from headrace.engine.engine import Engine
 from headrace.engine.request import Finished, Parameters
@@ -40,19 +40,33 @@ Message = Mapping[str, Any]
 Tools = Sequence[Tool] | Literal["builtin"] | None
 
 
-def load(name_or_path: str | Path, *, num_ctx: int | None = None, threads: int | None = None) -> Model:
+def load(
+    name_or_path: str | Path,
+    *,
+    num_ctx: int | None = None,
+    threads: int | None = None,
+    progress: packed.Progress = lambda *_: None,
+) -> Model:
     """Loads `nano` (the embedded model), a GGUF file, or a Hugging Face folder.
 
     `num_ctx` is the context window in tokens (default: the model card's), `threads` the processors to use (default: as
-    many as this process may keep busy). Raises a UserError that says what is wrong with the file or the numbers.
+    many as this process may keep busy). A large GGUF is packed at its first start, into the user's cache: `progress` is
+    told the bytes done, and all. Raises a UserError that says what is wrong with the file or the numbers.
     """
-    return Model(checkpoint.read(name_or_path), num_ctx=num_ctx, threads=threads)
+    return Model(checkpoint.read(name_or_path), num_ctx=num_ctx, threads=threads, progress=progress)
 
 
 class Model:
     """A loaded model. Safe to use from several threads; `close` it, or use it in a `with` block, to free its memory."""
 
-    def __init__(self, source: Checkpoint, *, num_ctx: int | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        source: Checkpoint,
+        *,
+        num_ctx: int | None = None,
+        threads: int | None = None,
+        progress: packed.Progress = lambda *_: None,
+    ) -> None:
         self.checkpoint = source
         self.name = source.name
         self.num_ctx = source.context_length if num_ctx is None else num_ctx
@@ -64,7 +78,7 @@ class Model:
         try:
             native = core.build(
                 source.plan,
-                source.weights,
+                packed.in_panels(source.path, source.weights, progress),
                 vocab_size=source.backbone.vocab_size,
                 blocks=blocks,
                 threads=self.threads,

@@ -19,7 +19,7 @@ class Scripted:
 
     num_ctx = 4096
 
-    def __init__(self, name: str, *, num_ctx: int | None = None, threads: int | None = None) -> None:  # noqa: ARG002
+    def __init__(self, name: str, *, threads: int | None = None, **_: object) -> None:
         self.name = name
         self.threads = threads
         print(f"opened {name}", file=sys.stderr, flush=True)  # noqa: T201

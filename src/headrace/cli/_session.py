@@ -24,6 +24,14 @@ from headrace.transcript import Transcript
 JSON_INSTRUCTION = "Answer with JSON only."
 
 
+def show_packing(done: int, total: int) -> None:
+    """A line on stderr while a model is packed, which happens once."""
+    end = "\n" if done == total else ""
+    click.echo(
+        f"\rpacking for this machine, once: {done / total:4.0%} of {total / 2**20:,.0f} MiB{end}", nl=False, err=True
+    )
+
+
 @dataclass(slots=True)
 class Settings:
     """What flags and `/set` change."""
@@ -55,7 +63,7 @@ class Session:
     ) -> Session:
         """Loads the model. Built-in tools are offered where asked for, and to nano where nothing is said."""
         began = time.perf_counter()
-        model = load(name, num_ctx=num_ctx, threads=threads)
+        model = load(name, num_ctx=num_ctx, threads=threads, progress=show_packing)
         if num_ctx is not None:
             _warn_of_a_long_window(model)
         offered = tools == "builtin" or (tools is None and name == nano.NAME)
@@ -95,7 +103,7 @@ class Session:
     def switch(self, name: str) -> None:
         """Another model, for a new conversation; the former is kept for as long as --keep-alive says."""
         if name != self.name:
-            model = self._unpark(name) or load(name, threads=self.model.threads)
+            model = self._unpark(name) or load(name, threads=self.model.threads, progress=show_packing)
             self._park()
             self.name, self.model = name, model
             self.tools = "builtin" if name == nano.NAME else None
@@ -103,7 +111,7 @@ class Session:
 
     def resize(self, num_ctx: int) -> None:
         """The same model with another window; the conversation stays."""
-        model = load(self.name, num_ctx=num_ctx, threads=self.model.threads)
+        model = load(self.name, num_ctx=num_ctx, threads=self.model.threads, progress=show_packing)
         _warn_of_a_long_window(model)
         self.model.close()
         self.model = model

@@ -29,9 +29,6 @@ def build(plan: Plan, weights: Weights, *, vocab_size: int, blocks: int, threads
     The instruction set is the best one that the machine has, or the one that HEADRACE_ISA names.
     """
     core = load_core()
-    isa = os.environ.get("HEADRACE_ISA", "")
-    if isa and isa not in core.isas():
-        raise RequestInvalid(f"HEADRACE_ISA is {isa!r} but this machine has {', '.join(core.isas())}")
     model: _core.Model = core.Model(
         [(step.op, step.inputs, step.weights, dict(step.attributes)) for step in fuse(plan).steps],
         {name: [_matrix(tensor) for tensor in tensors] for name, tensors in _prepared(plan, weights)},
@@ -40,9 +37,17 @@ def build(plan: Plan, weights: Weights, *, vocab_size: int, blocks: int, threads
         blocks=blocks,
         kv=kv_type(weights),
         threads=threads,
-        isa=isa,
+        isa=chosen_isa(),
     )
     return model
+
+
+def chosen_isa() -> str:
+    """What HEADRACE_ISA names, or nothing, which means the best. Raises RequestInvalid for what is not there."""
+    isa = os.environ.get("HEADRACE_ISA", "")
+    if isa and isa not in (known := load_core().isas()):
+        raise RequestInvalid(f"HEADRACE_ISA is {isa!r} but this machine has {', '.join(known)}")
+    return isa
 
 
 def kv_type(weights: Weights) -> str:

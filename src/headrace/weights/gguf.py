@@ -66,13 +66,15 @@ _TYPE_NAMES = MappingProxyType(dict(enumerate(_TYPE_LIST.split())))
 class GgufFile:
     """`metadata` holds Python values, lists of str and NumPy arrays; `tensors` are in the file's order, by name.
 
-    `data_start` is the byte at which tensor offsets begin to count: what lies before it is the header.
+    `data_start` is the byte at which tensor offsets begin to count: what lies before it is the header. `starts` are the
+    bytes at which tensors begin.
     """
 
     path: Path
     version: int
     metadata: dict[str, Any]
     tensors: dict[str, Tensor]
+    starts: dict[str, int]
     data_start: int
 
 
@@ -88,8 +90,13 @@ def read(path: Path) -> GgufFile:
     header.expect(tensor_count, 32, "tensors")  # no name, one axis
     claims = [_read_claim(header) for _ in range(tensor_count)]
     data_start = -(-header.position // alignment) * alignment
-    tensors = _map_tensors(header, claims, data_start, alignment)
-    return GgufFile(path, version, metadata, tensors, data_start)
+    extents = _check_claims(header, claims, data_start, alignment)
+    data = as_bytes(header.data)
+    tensors = {
+        c.name: Tensor(c.name, c.type, c.shape, data[e.start : e.stop]) for c, e in zip(claims, extents, strict=True)
+    }
+    starts = {extent.name: extent.start for extent in extents}
+    return GgufFile(path, version, metadata, tensors, starts, data_start)
 
 
 class _Cursor:
@@ -226,7 +233,7 @@ def _read_claim(header: _Cursor) -> _Claim:
     return _Claim(name, type_name, tuple(reversed(sizes)), offset)
 
 
-def _map_tensors(header: _Cursor, claims: list[_Claim], data_start: int, alignment: int) -> dict[str, Tensor]:
+def _check_claims(header: _Cursor, claims: list[_Claim], data_start: int, alignment: int) -> list[Extent]:
     extents: dict[str, Extent] = {}
     for claim in claims:
         if claim.name in extents:
@@ -242,10 +249,4 @@ def _map_tensors(header: _Cursor, claims: list[_Claim], data_start: int, alignme
         start = data_start + claim.offset
         extents[claim.name] = Extent(start, start + nbytes(claim.type, claim.shape), claim.name)
     check_extents(header.path, extents.values(), header.size)
-    data = as_bytes(header.data)
-    return {
-        claim.name: Tensor(
-            claim.name, claim.type, claim.shape, data[extents[claim.name].start : extents[claim.name].stop]
-        )
-        for claim in claims
-    }
+    return list(extents.values())

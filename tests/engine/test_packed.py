@@ -1,0 +1,158 @@
+"""The packed file: the same bits faster, made once, made anew when it is not what it should be, and the way back."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import headrace
+from headrace import _core, synthetic
+from headrace.cli import headrace as cli
+from headrace.engine import packed
+from headrace.errors import FileInvalid
+
+IDS = np.random.default_rng(1).integers(300, 60_000, 40).tolist()
+
+pytestmark = pytest.mark.skipif(not _core.panel_types(), reason="this machine's kernels read rows")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mixture in Q4_0 with a Q6_K head, and a router that no panel holds."""
+    path = tmp_path_factory.mktemp("model") / "small.gguf"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            synthetic, "FAMILY", {"small": synthetic.Member(512, 8, 512, 4, (2,), experts=8, expert_width=256)}
+        )
+        synthetic.synthesise("small", path, head="q6_k")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(packed, "SMALL_BYTES", 0)
+    return tmp_path / "cache" / "packed"
+
+
+def logits(path: Path) -> bytes:
+    with headrace.load(path) as model:
+        return model.logits(IDS).tobytes()
+
+
+def only(cache: Path) -> Path:
+    (found,) = cache.iterdir()
+    return found
+
+
+def test_it_is_made_once_and_gives_the_bits_of_rows(file: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    with headrace.load(file, progress=lambda done, total: told.append((done, total))) as model:
+        first = model.logits(IDS).tobytes()
+    assert told[-1][0] == told[-1][1] > 0
+    before = only(cache).stat()
+    assert logits(file) == first
+    after = only(cache).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    monkeypatch.setenv("HEADRACE_ISA", "scalar")
+    plain = logits(file)
+    monkeypatch.setattr("headrace.model.packed.in_panels", lambda *given: given[1])
+    assert logits(file) == plain
+    monkeypatch.delenv("HEADRACE_ISA")
+    assert logits(file) == first
+
+
+def test_the_way_back_is_exact(file: Path, cache: Path, tmp_path: Path) -> None:
+    logits(file)
+    result = CliRunner().invoke(cli, ["export", str(only(cache)), str(tmp_path / "back.gguf")], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert (tmp_path / "back.gguf").read_bytes() == file.read_bytes()
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def outdate(path: Path) -> None:
+    with path.open("r+b") as open_file:
+        open_file.seek(16)
+        open_file.write(b"\x63")
+
+
+def replace(path: Path) -> None:
+    path.write_bytes(b"something else entirely")
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("spoil", [cut, outdate, replace, empty])
+def test_what_is_not_whole_is_made_anew(spoil: object, file: Path, cache: Path) -> None:
+    first = logits(file)
+    assert callable(spoil)
+    spoil(only(cache))
+    assert logits(file) == first
+    assert packed.damaged(only(cache)) == []
+
+
+def test_another_source_at_the_same_path_is_packed_anew(file: Path, cache: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.gguf"
+    shutil.copy(file, copy)
+    logits(copy)
+    data = bytearray(copy.read_bytes())
+    data[-40:] = bytes(40)
+    copy.write_bytes(data)
+    logits(copy)
+    packed.export(only(cache), tmp_path / "back.gguf")
+    assert (tmp_path / "back.gguf").read_bytes() == bytes(data)
+
+
+def test_a_flipped_bit_is_found(file: Path, cache: Path) -> None:
+    logits(file)
+    path = only(cache)
+    with path.open("r+b") as open_file:
+        open_file.seek(-100, os.SEEK_END)
+        byte = open_file.read(1)
+        open_file.seek(-100, os.SEEK_END)
+        open_file.write(bytes([byte[0] ^ 1]))
+    assert len(packed.damaged(path)) == 1
+    with pytest.raises(FileInvalid):
+        packed.damaged(file)
+
+
+def test_without_room_it_runs_unpacked_and_says_so(
+    file: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
+    with caplog.at_level(logging.WARNING):
+        logits(file)
+    assert "runs unpacked" in caplog.text
+    assert "free" in caplog.text
+    assert not list(cache.iterdir())
+
+
+def test_a_failed_packing_leaves_nothing(file: Path, cache: Path) -> None:
+    def interrupted(done: int, total: int) -> None:
+        if 3 * done > total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        headrace.load(file, progress=interrupted)
+    assert not list(cache.iterdir())
+
+
+def test_what_lies_between_tensors_is_not_lost(file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    copy = tmp_path / "more.gguf"
+    copy.write_bytes(file.read_bytes() + b"a note")
+    with caplog.at_level(logging.WARNING):
+        logits(copy)
+    assert "between its tensors" in caplog.text
