@@ -127,24 +127,50 @@ def words_of(text: str) -> frozenset[str]:
 # --- as one prompt shows them
 
 
+INVENTED = 0.3  # of tools are called by words that say nothing: they can only be copied
+
+
 def offer(rng: random.Random, entry: Entry, style: str) -> Offered:
     """The entry under one of its names, its parameters under one of theirs; descriptions may be missing."""
-    name = styled(rng.choice((entry.names[0], *entry.names)), entry.domain, style)
+    invented = rng.random() < INVENTED
+    shown = _invented(rng, entry) if invented else entry
+    name = styled(rng.choice((shown.names[0], *shown.names)), shown.domain, style)
     renamed: dict[str, str] = {}
-    for parameter in entry.parameters:
+    for parameter in shown.parameters:
         free = [each for each in parameter.names if _case(each, style) not in renamed.values()]
         renamed[parameter.name] = _case(rng.choice(free or [parameter.name]), style)
-    described = rng.random() < 0.85
+    described = invented or rng.random() < 0.85
     properties = {renamed[p.name]: _schema_of(p, described or not p.required) for p in entry.parameters}
     required = [renamed[p.name] for p in entry.parameters if p.required]
     schema: dict[str, Any] = {"name": name}
-    if rng.random() < 0.93:
+    if invented or rng.random() < 0.93:
         schema["description"] = rng.choice(entry.descriptions)
     parameters: dict[str, Any] = {"type": "object", "properties": properties}
     if required or rng.random() < 0.5:
         parameters["required"] = required
     schema["parameters"] = parameters
     return Offered(entry, name, renamed, schema)
+
+
+def _invented(rng: random.Random, entry: Entry) -> Entry:
+    """The same tool under names of random words: its descriptions alone say what it is for."""
+    kept = (entry.names[0],) if rng.random() < 0.3 else (_random_name(rng, 3),)
+    parameters = tuple(replace(p, names=(_random_name(rng, 2),)) for p in entry.parameters)
+    return replace(entry, domain=_random_name(rng, 1), names=kept, parameters=parameters)
+
+
+def _random_name(rng: random.Random, most: int) -> str:
+    while (name := "_".join(rng.sample(words.frequent(8000), rng.randrange(1, most + 1)))) in _held_out_names():
+        pass
+    return name
+
+
+@cache
+def _held_out_names() -> frozenset[str]:
+    entries = catalogue(held_out=True)
+    return frozenset(
+        name for entry in entries for name in (*entry.names, *(each for p in entry.parameters for each in p.names))
+    )
 
 
 def styled(name: str, domain: str, style: str) -> str:

@@ -31,16 +31,23 @@ from recipes.nano.values import Values
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """`rate` falls linearly from `hold` of the steps on, to a hundredth."""
+    """`rate` falls linearly from `hold` of the steps on, to a hundredth.
+
+    Until then nothing depends on how many steps there will be, so a run can be made longer from there.
+    """
 
     steps: int
     rate: float = 1.2e-3
     warmup: int = 100
-    hold: float = 0.4
+    hold: float = 0.65
+
+    @property
+    def falls_from(self) -> int:
+        return round(self.steps * self.hold)
 
     def at(self, step: int) -> float:
         rising = min(1.0, (step + 1) / self.warmup)
-        falling = min(1.0, (self.steps - step) / (self.steps * (1 - self.hold)))
+        falling = min(1.0, (self.steps - step) / (self.steps - self.falls_from))
         return self.rate * rising * max(0.01, falling)
 
 
@@ -167,6 +174,8 @@ class Trainer:
             journal.note(self.step, self.tokens, loss, self.schedule.at(self.step))
             if self.step % gates_every == 0 or self.step == self.schedule.steps:
                 journal.gates(self.step, exactness(self.averaged(), self.tokenizer))
+            if self.step == self.schedule.falls_from:
+                self.save(folder / "before-decay.pt")
             if time.monotonic() - saved > save_every:
                 self.save(folder / "state.pt")
                 saved = time.monotonic()
