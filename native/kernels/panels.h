@@ -74,7 +74,7 @@ void panel_tile(const Linear& c, const uint8_t* panel, int64_t row, int64_t toke
         sums[m][0] = sums[m][1] = V::splat(0);
     }
     for (int64_t g = 0; g < groups; ++g) {
-        for (int64_t line = 0; line < ahead.lines; ++line) __builtin_prefetch(ahead.at + 64 * line, 0, 3);
+        for (int64_t line = 0; line < ahead.lines; ++line) __builtin_prefetch(ahead.at + 64 * line, 0, 2);
         ahead.at += 64 * ahead.lines;
         const uint8_t* scales =
             panel + (Format::kHalfScales ? Format::kScales - g % 8 * Format::kGroupBytes : Format::kScales);

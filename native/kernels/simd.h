@@ -228,12 +228,31 @@ struct Softmax {
     float largest, total;
 };
 
+inline constexpr int64_t kLine = 64;  // bytes of memory that come together
+
 inline constexpr int kMaxHeads = 4;  // query heads that share each load of a key or a value
+
+// A 16th of a tile: a row of values, or as many bytes of keys.
+template <typename Numbers>
+int64_t tile_row_bytes(const Attend& c) {
+    return (c.head_dim + kTile - 1) / kTile * kTile * static_cast<int64_t>(sizeof(typename Numbers::Number));
+}
+
+// Part `part` of a tile's 16, to be in the second level when it is read: one token only waits for its keys and values,
+// and the hardware does not see from one tile to the next. So values are fetched while keys are read and the next
+// chunk's keys while values are, line after line. (Into the first level, a core has too few fetches under way at once.)
+inline void prefetch_part(const void* tile, int64_t part, int64_t part_bytes) {
+    for (int64_t at = part * part_bytes; at < (part + 1) * part_bytes; at += kLine) {
+        __builtin_prefetch(static_cast<const char*>(tile) + at, 0, 2);
+    }
+}
 
 // Scores of kHeads heads at one position against `count` keys of a chunk: scores[h][j], -infinity from `count` on.
 template <typename V, typename Numbers, int kHeads>
-void score_chunk(const Attend& c, const float* q, const void* const* keys, int64_t count, float (*scores)[kChunk]) {
+void score_chunk(const Attend& c, const float* q, const void* const* keys, const void* const* values, int64_t count,
+                 float (*scores)[kChunk]) {
     constexpr int kVectors = V::kScoreTiles * kTile / V::kLanes;  // of scores at once
+    const int64_t row_bytes = tile_row_bytes<Numbers>(c);
     for (int64_t begin = 0; begin < kChunk; begin += V::kScoreTiles * kTile) {
         const typename Numbers::Number* tiles[V::kScoreTiles];
         for (int i = 0; i < V::kScoreTiles; ++i) {  // the last tile stands in for tiles that are not there
@@ -245,6 +264,7 @@ void score_chunk(const Attend& c, const float* q, const void* const* keys, int64
             for (auto& sum : of_head) sum = V::splat(0);
         }
         for (int64_t d = 0; begin < count && d < c.head_dim; ++d) {
+            if (begin + d < count) prefetch_part(values[(begin + d) / kTile], d % kTile, row_bytes);
             for (int i = 0; i < kVectors; ++i) {
                 const auto key = Numbers::load(tiles[i * V::kLanes / kTile] + d * kTile + i * V::kLanes % kTile);
                 for (int h = 0; h < kHeads; ++h) {
@@ -281,9 +301,10 @@ float weigh_chunk(float* scores, Softmax& state) {
 
 // out[h][d] = out[h][d] shrink[h] + sum of weights[h][j] values[j][d], for kVectors vectors of dimensions from d on.
 template <typename V, typename Numbers, int kHeads, int kVectors>
-void mix_values(const Attend& c, int64_t d, const void* const* values, int64_t count, const float (*weights)[kChunk],
-                const float* shrink, float* out) {
+void mix_values(const Attend& c, int64_t d, const void* const* values, int64_t count, const void* const* next_keys,
+                int64_t next_count, const float (*weights)[kChunk], const float* shrink, float* out) {
     const int64_t stride = (c.head_dim + kTile - 1) / kTile * kTile;
+    const int64_t row_bytes = tile_row_bytes<Numbers>(c);
     typename V::Floats sums[kHeads][kVectors];
     const auto lanes = [&](int i) { return c.head_dim - d - i * V::kLanes; };
     for (int h = 0; h < kHeads; ++h) {
@@ -294,6 +315,7 @@ void mix_values(const Attend& c, int64_t d, const void* const* values, int64_t c
         }
     }
     for (int64_t j = 0; j < count; ++j) {
+        if (j < next_count) prefetch_part(next_keys[j / kTile], j % kTile, row_bytes);
         const auto* value = static_cast<const typename Numbers::Number*>(values[j / kTile]) + j % kTile * stride + d;
         for (int i = 0; i < kVectors; ++i) {
             const auto numbers = Numbers::load(value + i * V::kLanes);
@@ -323,20 +345,23 @@ void attend_heads(const Attend& c, int64_t head) {
     // Chunk after chunk, so that a chunk's keys and values stay close while all tokens read them.
     for (int64_t begin = 0; begin < c.position + c.tokens; begin += kChunk) {
         const void* const* values = c.values + begin / kTile;
+        const int64_t next = begin + kChunk, next_count = c.position + c.tokens - next;
         for (int64_t t = begin < c.position ? 0 : begin - c.position; t < c.tokens; ++t) {
             const int64_t seen = c.position + t + 1 - begin, count = seen < kChunk ? seen : kChunk;
             const float* q = c.q + t * c.token_stride + at;
             float* out = c.out + t * c.token_stride + at;
             float weights[kHeads][kChunk], shrink[kHeads];
-            score_chunk<V, Numbers, kHeads>(c, q, c.keys + begin / kTile, count, weights);
+            score_chunk<V, Numbers, kHeads>(c, q, c.keys + begin / kTile, values, count, weights);
             for (int h = 0; h < kHeads; ++h) shrink[h] = weigh_chunk<V>(weights[h], states[t][h]);
             constexpr int64_t kDims = V::kValueVectors * V::kLanes;
             int64_t d = 0;
             for (; d + kDims <= c.head_dim; d += kDims) {
-                mix_values<V, Numbers, kHeads, V::kValueVectors>(c, d, values, count, weights, shrink, out);
+                mix_values<V, Numbers, kHeads, V::kValueVectors>(c, d, values, count, c.keys + next / kTile, next_count,
+                                                                 weights, shrink, out);
             }
             for (; d < c.head_dim; d += V::kLanes) {
-                mix_values<V, Numbers, kHeads, 1>(c, d, values, count, weights, shrink, out);
+                mix_values<V, Numbers, kHeads, 1>(c, d, values, count, c.keys + next / kTile, next_count, weights,
+                                                  shrink, out);
             }
         }
     }
