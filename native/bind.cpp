@@ -65,8 +65,8 @@ Weights parse_weights(const nb::dict& entries, std::vector<Bytes>& keep) {
 }
 
 KvType parse_kv(const std::string& kv) {
-    require(kv == "fp16" || kv == "fp32", "kv is ", kv, ": expected fp16 or fp32");
-    return kv == "fp16" ? KvType::F16 : KvType::F32;
+    require(kv == "fp16" || kv == "fp32" || kv == "int8", "kv is ", kv, ": expected fp16, fp32 or int8");
+    return kv == "fp16" ? KvType::F16 : kv == "fp32" ? KvType::F32 : KvType::I8;
 }
 
 // --- batches ---------------------------------------------------------------------------------------------------------

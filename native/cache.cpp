@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -11,6 +13,36 @@ namespace headrace {
 namespace {
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+// Of one position's key or value of one head, its share of the scales included.
+int64_t position_bytes(KvType type, int64_t stride) {
+    switch (type) {
+        case KvType::F16:
+            return 2 * stride;
+        case KvType::F32:
+            return 4 * stride;
+        case KvType::I8:
+            return stride + static_cast<int64_t>(sizeof(float));
+    }
+    return 0;
+}
+
+// Numbers as int8: x ~ scale q, one scale for a head of a position.
+struct Rounding {
+    float scale, inverse;
+    int8_t of(float x) const { return inverse == 0 ? int8_t{0} : static_cast<int8_t>(std::nearbyint(x * inverse)); }
+};
+
+Rounding rounding(const float* x, int64_t n) {
+    float largest = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        if (std::isnan(x[i])) return {x[i], 0};
+        largest = std::max(largest, std::fabs(x[i]));
+    }
+    const float inverse = 127 / largest;
+    if (std::isinf(largest)) return {largest, 0};
+    return std::isinf(inverse) ? Rounding{0, 0} : Rounding{largest / 127, inverse};
+}
 
 uint8_t* map_memory(int64_t blocks, int64_t block_bytes) {
     require(blocks <= std::numeric_limits<int64_t>::max() / block_bytes, "a cache of ", blocks, " blocks of ",
@@ -26,12 +58,14 @@ uint8_t* map_memory(int64_t blocks, int64_t block_bytes) {
 
 Cache::Cache(std::vector<AttendShape> attends, std::vector<ConvShape> convs, KvType type, int64_t block_tokens,
              int64_t blocks)
-    : type_(type), block_tokens_(block_tokens), blocks_(blocks), number_bytes_(type == KvType::F16 ? 2 : 4) {
-    const int64_t tiles = block_tokens / kTile;
+    : type_(type), block_tokens_(block_tokens), blocks_(blocks) {
     for (const AttendShape& shape : attends) {
-        const int64_t stride = round_up(shape.head_dim, kTile);
-        attends_.push_back({block_bytes_, stride * kTile, stride, shape});
-        block_bytes_ += 2 * shape.kv_heads * tiles * stride * kTile * number_bytes_;
+        require(type != KvType::I8 || shape.head_dim <= kMaxInt8HeadDim, "head_dim is ", shape.head_dim,
+                ": an int8 cache takes at most ", kMaxInt8HeadDim);
+        const int64_t stride = round_up(shape.head_dim, kHeadUnit);
+        const int64_t bytes = kTile * position_bytes(type, stride);
+        attends_.push_back({block_bytes_, bytes, stride, shape});
+        block_bytes_ += 2 * shape.kv_heads * (block_tokens / kTile) * bytes;
     }
     for (const ConvShape& shape : convs) {
         inputs_.push_back(block_bytes_);
@@ -46,7 +80,7 @@ Cache::~Cache() { munmap(memory_, static_cast<size_t>(blocks_ * block_bytes_)); 
 // In a slot of a block: keys [kv_heads, tiles], then values [kv_heads, tiles].
 void* Cache::tile(int64_t slot, int64_t block, int64_t index) const {
     const AttendLayout& layout = attends_[slot];
-    return memory_ + block * block_bytes_ + layout.offset + index * layout.tile_numbers * number_bytes_;
+    return memory_ + block * block_bytes_ + layout.offset + index * layout.tile_bytes;
 }
 
 void* Cache::keys(int64_t slot, int64_t block, int64_t kv_head, int64_t tile_index) const {
@@ -60,17 +94,31 @@ void* Cache::values(int64_t slot, int64_t block, int64_t kv_head, int64_t tile_i
 void Cache::write(const Kernels& kernels, int64_t slot, int64_t block, int64_t kv_head, int64_t offset,
                   const float* key, const float* value, uint16_t* half) const {
     const AttendLayout& layout = attends_[slot];
-    const int64_t n = layout.shape.head_dim, lane = offset % kTile;
-    void* keys_tile = keys(slot, block, kv_head, offset / kTile);
-    void* values_tile = values(slot, block, kv_head, offset / kTile);
-    if (type_ == KvType::F16) {
-        kernels.to_half(key, n, half);
-        for (int64_t d = 0; d < n; ++d) static_cast<uint16_t*>(keys_tile)[d * kTile + lane] = half[d];
-        kernels.to_half(value, n, static_cast<uint16_t*>(values_tile) + lane * layout.value_stride);
-    } else {
-        for (int64_t d = 0; d < n; ++d) static_cast<float*>(keys_tile)[d * kTile + lane] = key[d];
-        std::memcpy(static_cast<float*>(values_tile) + lane * layout.value_stride, value,
-                    static_cast<size_t>(n) * sizeof(float));
+    const int64_t n = layout.shape.head_dim, at = offset % kTile;
+    void* key_tile = keys(slot, block, kv_head, offset / kTile);
+    void* value_tile = values(slot, block, kv_head, offset / kTile);
+    switch (type_) {
+        case KvType::F16:
+            kernels.to_half(key, n, half);
+            for (int64_t d = 0; d < n; ++d) static_cast<uint16_t*>(key_tile)[d * kTile + at] = half[d];
+            kernels.to_half(value, n, static_cast<uint16_t*>(value_tile) + at * layout.stride);
+            break;
+        case KvType::F32:
+            for (int64_t d = 0; d < n; ++d) static_cast<float*>(key_tile)[d * kTile + at] = key[d];
+            std::memcpy(static_cast<float*>(value_tile) + at * layout.stride, value,
+                        static_cast<size_t>(n) * sizeof(float));
+            break;
+        case KvType::I8: {
+            const Rounding k = rounding(key, n), v = rounding(value, n);
+            auto *key_bytes = static_cast<int8_t*>(key_tile), *value_bytes = static_cast<int8_t*>(value_tile);
+            for (int64_t d = 0; d < n; ++d) {
+                key_bytes[(d / 2 * kTile + at) * 2 + d % 2] = k.of(key[d]);
+                value_bytes[(at / 2 * layout.stride + d) * 2 + at % 2] = v.of(value[d]);
+            }
+            reinterpret_cast<float*>(key_bytes + kTile * layout.stride)[at] = k.scale;
+            reinterpret_cast<float*>(value_bytes + kTile * layout.stride)[at] = v.scale;
+            break;
+        }
     }
 }
 

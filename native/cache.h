@@ -30,7 +30,7 @@ class Cache {
     int64_t blocks() const { return blocks_; }
     KvType type() const { return type_; }
 
-    // Tile `tile` (16 positions) of a block, as the attend kernel reads it.
+    // Tile `tile` (kTile positions) of a block, as the attend kernel reads it.
     void* keys(int64_t slot, int64_t block, int64_t kv_head, int64_t tile) const;
     void* values(int64_t slot, int64_t block, int64_t kv_head, int64_t tile) const;
 
@@ -43,15 +43,15 @@ class Cache {
 
   private:
     struct AttendLayout {
-        int64_t offset;        // in a block, of the keys of head 0
-        int64_t tile_numbers;  // of a tile of keys, or of values
-        int64_t value_stride;
+        int64_t offset;      // in a block, of the keys of head 0
+        int64_t tile_bytes;  // of a tile of keys, or of values
+        int64_t stride;      // head_dim, padded
         AttendShape shape;
     };
     void* tile(int64_t slot, int64_t block, int64_t index) const;
 
     KvType type_;
-    int64_t block_tokens_, blocks_, number_bytes_, block_bytes_ = 0;
+    int64_t block_tokens_, blocks_, block_bytes_ = 0;
     std::vector<AttendLayout> attends_;
     std::vector<int64_t> inputs_;  // offset in a block, for each convolution slot
     uint8_t* memory_ = nullptr;

@@ -11,7 +11,7 @@ namespace headrace {
 
 struct Options {
     int64_t vocab_size;
-    int64_t block_tokens;  // a multiple of 16
+    int64_t block_tokens;  // a multiple of kTile
     int64_t blocks;
     KvType kv;
     int threads;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "attention.h"
 #include "panels.h"
 
 namespace headrace {
@@ -10,17 +11,6 @@ namespace {
 
 constexpr int64_t kRowUnit = 16;        // rows of a matrix, and channels, are dealt out in whole vectors
 constexpr int64_t kExpertTokens = 512;  // tokens whose experts run together: bounds the memory of their pairs
-
-// One operation on one thread.
-struct Job {
-    const Step& step;
-    Pass& pass;
-    int thread;
-
-    const float* in(size_t i) const { return pass.values[static_cast<size_t>(step.inputs[i])]; }
-    int64_t rows() const { return pass.rows(step); }
-    Range mine(int64_t total, int64_t unit = 1) const { return share(total, unit, thread, pass.pool.threads()); }
-};
 
 // --- matrices --------------------------------------------------------------------------------------------------------
 
@@ -161,102 +151,7 @@ void run(const Conv& c, const Job& job, float* out) {
     }
 }
 
-// --- attention -------------------------------------------------------------------------------------------------------
-
-// x [head_dim] turned by the angles whose cosines and sines are given: dimension i with dimension i + head_dim / 2.
-void rotate(float* x, const float* cosines, const float* sines, int64_t half, float scale) {
-    for (int64_t i = 0; i < half; ++i) {
-        const float a = x[i], b = x[half + i];
-        x[i] = (a * cosines[i] - b * sines[i]) * scale;
-        x[half + i] = (b * cosines[i] + a * sines[i]) * scale;
-    }
-}
-
-struct Qkv {
-    const float *q, *k, *v;
-    int64_t q_stride, kv_stride;
-};
-
-Qkv split(const AttendStep& a, const Job& job) {
-    const int64_t q = a.heads * a.head_dim, kv = a.kv_heads * a.head_dim;
-    if (job.step.inputs.size() == 3) return {job.in(0), job.in(1), job.in(2), q, kv};
-    return {job.in(0), job.in(0) + q, job.in(0) + q + kv, q + 2 * kv, q + 2 * kv};
-}
-
-// Norms and rotates the heads of token t; queries go to scratch, keys and values to the cache.
-void place_token(const AttendStep& a, const Job& job, const Qkv& qkv, int64_t t) {
-    const Kernels& kernels = job.pass.kernels;
-    const Batch& batch = job.pass.batch;
-    const int64_t n = a.head_dim, half = n / 2;
-    const int64_t position = job.pass.scratch.token_position.data()[t];
-    float* cosines = job.pass.scratch.head[static_cast<size_t>(job.thread)].data();
-    float *sines = cosines + half, *key = cosines + n;
-    uint16_t* rounded = reinterpret_cast<uint16_t*>(cosines + 2 * n);
-    for (int64_t i = 0; i < half; ++i) {
-        const float angle = static_cast<float>(position) * a.frequencies[i];
-        cosines[i] = static_cast<float>(std::cos(static_cast<double>(angle)));
-        sines[i] = static_cast<float>(std::sin(static_cast<double>(angle)));
-    }
-    const float scale = 1 / std::sqrt(static_cast<float>(n));
-    for (int64_t h = 0; h < a.heads; ++h) {
-        float* query = job.pass.scratch.queries.data() + (t * a.heads + h) * n;
-        kernels.norm(qkv.q + t * qkv.q_stride + h * n, a.q_norm.data(), a.eps, n, query);
-        rotate(query, cosines, sines, half, scale);
-    }
-    const int64_t bt = job.pass.cache.block_tokens();
-    const int64_t s = job.pass.scratch.token_sequence.data()[t];
-    const int64_t block = batch.blocks[batch.block_starts[s] + position / bt];
-    for (int64_t h = 0; h < a.kv_heads; ++h) {
-        kernels.norm(qkv.k + t * qkv.kv_stride + h * n, a.k_norm.data(), a.eps, n, key);
-        rotate(key, cosines, sines, half, 1);
-        job.pass.cache.write(kernels, a.slot, block, h, position % bt, key, qkv.v + t * qkv.kv_stride + h * n, rounded);
-    }
-}
-
-// Attention of tokens first .. first + n - 1 of sequence s over the keys of one kv head.
-void attend_tile(const AttendStep& a, const Job& job, int64_t s, int64_t first, int64_t n, int64_t kv_head,
-                 float* out) {
-    const Batch& batch = job.pass.batch;
-    const Cache& cache = job.pass.cache;
-    const int64_t position = batch.positions[s] + first - batch.starts[s];
-    const int64_t tiles = (position + n + kTile - 1) / kTile, tiles_per_block = cache.block_tokens() / kTile;
-    const void** keys = job.pass.scratch.tiles[static_cast<size_t>(job.thread)].data();
-    const void** values = keys + tiles;
-    for (int64_t i = 0; i < tiles; ++i) {
-        const int64_t block = batch.blocks[batch.block_starts[s] + i / tiles_per_block];
-        keys[i] = cache.keys(a.slot, block, kv_head, i % tiles_per_block);
-        values[i] = cache.values(a.slot, block, kv_head, i % tiles_per_block);
-    }
-    const int64_t heads = a.heads / a.kv_heads, stride = a.heads * a.head_dim;
-    const int64_t at = first * stride + kv_head * heads * a.head_dim;
-    job.pass.kernels.attend[static_cast<size_t>(cache.type())](
-        {job.pass.scratch.queries.data() + at, out + at, stride, n, heads, a.head_dim, position, keys, values});
-}
-
-void run(const AttendStep& a, const Job& job, float* out) {
-    const Batch& batch = job.pass.batch;
-    const Qkv qkv = split(a, job);
-    const Range mine = job.mine(job.rows());
-    for (int64_t t = mine.begin; t < mine.end; ++t) place_token(a, job, qkv, t);
-    job.pass.pool.sync();
-
-    // Work items are ordered by kv head, so that threads get equal contexts; each thread walks over all and takes its
-    // own.
-    int64_t items = 0;
-    for (int64_t s = 0; s < batch.sequence_count(); ++s) {
-        items += (batch.starts[s + 1] - batch.starts[s] + kQueryTile - 1) / kQueryTile;
-    }
-    const Range own = job.mine(items * a.kv_heads);
-    int64_t item = 0;
-    for (int64_t h = 0; h < a.kv_heads; ++h) {
-        for (int64_t s = 0; s < batch.sequence_count(); ++s) {
-            for (int64_t t = batch.starts[s]; t < batch.starts[s + 1]; t += kQueryTile, ++item) {
-                if (item < own.begin || item >= own.end) continue;
-                attend_tile(a, job, s, t, std::min<int64_t>(kQueryTile, batch.starts[s + 1] - t), h, out);
-            }
-        }
-    }
-}
+void run(const AttendStep& a, const Job& job, float* out) { attend(a, job, out); }
 
 // --- mixture of experts ----------------------------------------------------------------------------------------------
 
@@ -377,19 +272,12 @@ void run(const Experts& x, const Job& job, float* out) {
     }
 }
 
-int64_t longest_context(const Batch& batch) {
-    int64_t longest = 0;
-    for (int64_t s = 0; s < batch.sequence_count(); ++s) {
-        longest = std::max(longest, int64_t{batch.positions[s]} + batch.starts[s + 1] - batch.starts[s]);
-    }
-    return longest;
-}
-
 struct Reserve {
     Scratch& scratch;
     const Batch& batch;
     const Step& step;
     int64_t tokens;  // enough for rows, too
+    int threads;
 
     void operator()(const LinearStep& linear) const {
         if (linear.quantise) scratch.input.reserve(tokens, linear.matrices[0].columns);
@@ -397,13 +285,7 @@ struct Reserve {
     void operator()(const Conv& c) const {
         scratch.inputs.reserve((tokens + batch.sequence_count() * (c.taps - 1)) * c.width);
     }
-    void operator()(const AttendStep& a) const {
-        scratch.queries.reserve(tokens * a.heads * a.head_dim);
-        for (std::vector<const void*>& tiles : scratch.tiles) {
-            tiles.resize(static_cast<size_t>(2 * (longest_context(batch) + kTile) / kTile));
-        }
-        for (Buffer<float>& head : scratch.head) head.reserve(3 * a.head_dim);
-    }
+    void operator()(const AttendStep& a) const { reserve_attention(scratch, a, batch, threads); }
     void operator()(const Route& r) const { scratch.scores.reserve(tokens * r.experts); }
     void operator()(const Experts& x) const {
         const int64_t chunk = std::min(tokens, kExpertTokens), pairs = chunk * x.top_k;
@@ -423,9 +305,10 @@ struct Reserve {
 }  // namespace
 
 void reserve(Scratch& scratch, const BoundPlan& plan, const Batch& batch, int threads) {
-    scratch.tiles.resize(static_cast<size_t>(threads));
-    scratch.head.resize(static_cast<size_t>(threads));
-    for (const Step& step : plan.steps) std::visit(Reserve{scratch, batch, step, batch.token_count()}, step.operation);
+    find_query_tiles(scratch, batch);
+    scratch.of_thread.resize(static_cast<size_t>(threads));
+    for (const Step& step : plan.steps)
+        std::visit(Reserve{scratch, batch, step, batch.token_count(), threads}, step.operation);
     scratch.token_position.reserve(batch.token_count());
     scratch.token_sequence.reserve(batch.token_count());
     for (int64_t s = 0; s < batch.sequence_count(); ++s) {

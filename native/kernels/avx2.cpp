@@ -3,6 +3,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "kernels/attend.h"
 #include "kernels/kernels.h"
 #include "kernels/simd.h"
 #include "kernels/tile.h"
@@ -18,7 +19,7 @@ struct Avx2 {
     // How much work is in registers at once.
     static constexpr int kFloatRows = 2;     // of a float matrix
     static constexpr int kTokens = 4;        // that meet a quantised tile
-    static constexpr int kScoreTiles = 1;    // of keys
+    static constexpr int kScoreVectors = 2;  // of scores
     static constexpr int kValueVectors = 2;  // of a value
 
     static Floats splat(float x) { return _mm256_set1_ps(x); }
@@ -71,6 +72,16 @@ struct Avx2 {
         const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
         return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
     }
+
+    static void store_int16(int16_t* p, Floats a) {
+        const Ints rounded = _mm256_cvtps_epi32(a);
+        const __m128i low = _mm256_castsi256_si128(rounded), high = _mm256_extracti128_si256(rounded, 1);
+        _mm_storeu_si128((__m128i*)p, _mm_packs_epi32(low, high));
+    }
+    // Bytes as 16 bits each, and the sum of the two products in each lane.
+    static Ints load_pairs(const int8_t* p) { return _mm256_cvtepi8_epi16(load128((const uint8_t*)p)); }
+    static Ints dot2(Ints sum, Ints a, Ints b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
+    static Ints splat_int(int32_t x) { return _mm256_set1_epi32(x); }
 
     static Ints splat_byte(char x) { return _mm256_set1_epi8(x); }
     static Ints splat4(const int8_t* p) { return _mm256_set1_epi32(load32(p)); }
@@ -149,7 +160,7 @@ const Kernels kAvx2Kernels = {
     .quantise = quantise<Avx2>,
     .norm = norm<Avx2>,
     .swiglu = swiglu<Avx2>,
-    .attend = {attend<Avx2, F16Numbers<Avx2>>, attend<Avx2, F32Numbers<Avx2>>},
+    .attend = {attend<Avx2, HalfCache>, attend<Avx2, SingleCache>, attend<Avx2, Int8Cache>},
     .to_half = to_half,
     .read = read<Avx2>,
     .multiply_adds = multiply_adds<Avx2>,

@@ -2,6 +2,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "kernels/attend.h"
 #include "kernels/kernels.h"
 #include "kernels/panels.h"
 #include "kernels/simd.h"
@@ -18,7 +19,7 @@ struct Avx512 {
     // How much work is in registers at once.
     static constexpr int kFloatRows = 4;     // of a float matrix
     static constexpr int kTokens = 8;        // that meet a quantised tile
-    static constexpr int kScoreTiles = 4;    // of keys
+    static constexpr int kScoreVectors = 4;  // of scores
     static constexpr int kValueVectors = 4;  // of a value
 
     static Floats splat(float x) { return _mm512_set1_ps(x); }
@@ -60,6 +61,13 @@ struct Avx512 {
         _mm_storeu_si128((__m128i*)p, _mm512_cvtsepi32_epi8(rounded));
         return _mm512_reduce_add_epi32(rounded);
     }
+
+    static void store_int16(int16_t* p, Floats a) {
+        _mm256_storeu_si256((__m256i*)p, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(a)));
+    }
+    // Bytes as 16 bits each, and the sum of the two products in each lane.
+    static Ints load_pairs(const int8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)p)); }
+    static Ints dot2(Ints sum, Ints a, Ints b) { return _mm512_dpwssd_epi32(sum, a, b); }
 
     static Ints load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
     static Ints splat_int(int32_t x) { return _mm512_set1_epi32(x); }
@@ -154,7 +162,7 @@ const Kernels kAvx512VnniKernels = {
     .quantise = quantise<Avx512>,
     .norm = norm<Avx512>,
     .swiglu = swiglu<Avx512>,
-    .attend = {attend<Avx512, F16Numbers<Avx512>>, attend<Avx512, F32Numbers<Avx512>>},
+    .attend = {attend<Avx512, HalfCache>, attend<Avx512, SingleCache>, attend<Avx512, Int8Cache>},
     .to_half = to_half,
     .read = read<Avx512>,
     .multiply_adds = multiply_adds<Avx512>,

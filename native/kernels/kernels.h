@@ -22,14 +22,15 @@ enum class Type : uint8_t { F32, F16, BF16, Q8_0, Q4_0, Q6_K };
 inline constexpr int kTypes = 6;
 
 // How keys and values are stored in the cache.
-enum class KvType : uint8_t { F16, F32 };
-inline constexpr int kKvTypes = 2;
+enum class KvType : uint8_t { F16, F32, I8 };
+inline constexpr int kKvTypes = 3;
 
 inline constexpr int64_t kGroup = 32;      // activations that share a scale
 inline constexpr int64_t kHalfGroup = 16;  // activations that share a sum: Q6_K has a scale for as many weights
-inline constexpr int64_t kTile = 16;       // positions of the cache that lie together (see Attend)
+inline constexpr int64_t kTile = 64;       // positions of the cache that lie together and share a step of the softmax
 inline constexpr int64_t kQueryTile = 16;  // tokens of one attend call, at most
-inline constexpr int64_t kChunk = 64;      // positions that share one step of the online softmax
+inline constexpr int64_t kHeadUnit = 16;   // a head's numbers are padded to whole units in the cache
+inline constexpr int64_t kMaxInt8HeadDim = 512;  // whose products with 16-bit queries still sum within 32 bits
 
 // The input of a linear kernel, M rows of K numbers. Matrices of F32, F16 and BF16 read `x`, quantised ones the rest.
 struct Activations {
@@ -60,27 +61,39 @@ struct Linear {
     int64_t out_stride;
 };
 
-// Causal attention of one kv head: `heads` query heads of `tokens` consecutive positions over the keys of one sequence.
-// A token at position p sees positions 0 .. p.
+// The online softmax of one query: the largest score and the sum of weights so far.
+struct Softmax {
+    float largest, total;
+};
+
+// Causal attention of one kv head: `heads` query heads of `tokens` consecutive positions over the keys of one sequence
+// from `begin` up to `end`, a multiple of kTile and the end of a span (attention.h). A token at position p sees 0 .. p.
 //
-// SHAPES      q, out: token t, head h at q + t * token_stride + h * head_dim; q is already divided by sqrt(head_dim).
-// LAYOUT      keys[i], values[i]: the tile of positions 16 i .. 16 i + 15, numbers of the cache's type:
-//                 keys   [head_dim][16], so that one load gives 16 positions of a dimension;
-//                 values [16][value_stride], value_stride = head_dim rounded up to 16.
-// DEFINITION  m = -inf, l = 0, o = 0; for each chunk of 64 positions from 0, as far as the token sees it:
-//                 s[j] = dot(q, key j), fp32, dimension after dimension; n = max(m, max s); c = exp(m - n)
-//                 w[j] = exp(s[j] - n); l = l c + sum w; o = o c, then o += w[j] value j, position after position; m =
-//                 n
-//             out = o / l
-// LIMITS      tokens <= kQueryTile
+// SHAPES      q: token t, head h at q + t * token_stride + h * head_dim, already divided by sqrt(head_dim);
+//             sums [tokens, heads, head_dim], softmax [tokens, heads].
+// LAYOUT      keys[i], values[i]: the tile of positions begin + 64 i and the 63 after it, numbers of the cache's type:
+//                 fp16, fp32  keys [head_dim][64], so that one load gives the same dimension of many positions;
+//                             values [64][stride], stride = head_dim rounded up to 16;
+//                 int8        keys [stride / 2][64][2], then fp32 scales [64];
+//                             values [32][stride][2], two positions side by side, then fp32 scales [64].
+// DEFINITION  m = -inf, l = 0, o = 0; for each tile, as far as the token sees it:
+//                 s[j] = dot(q, key j); n = max(m, max s); c = exp(m - n); w[j] = exp(s[j] - n); l = l c + sum w;
+//                 o = o c + sum of w[j] value[j]; m = n
+//             sums = o, softmax = (m, l).
+//             fp16, fp32: both sums in fp32, dimension after dimension and position after position.
+//             int8: q and, for each tile, w[j] times value j's scale become integers of 15 bits and a sign by the
+//             largest magnitude among them; integer sums are exact.
+// LIMITS      tokens <= kQueryTile; head_dim <= kMaxInt8HeadDim for int8
 struct Attend {
     const float* q;
-    float* out;
     int64_t token_stride;
     int64_t tokens, heads, head_dim;
     int64_t position;  // of the first token
+    int64_t begin, end;
     const void* const* keys;
     const void* const* values;
+    float* sums;
+    Softmax* softmax;
 };
 
 struct Kernels {

@@ -233,45 +233,101 @@ void swiglu(const float* gate, const float* up, int64_t n, float* out) {
     for (int64_t i = 0; i < n; ++i) out[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
 }
 
-float f16_number(const void* p, int64_t i) { return from_half(static_cast<const uint16_t*>(p)[i]); }
-float f32_number(const void* p, int64_t i) { return static_cast<const float*>(p)[i]; }
+int64_t padded(int64_t head_dim) { return (head_dim + kHeadUnit - 1) / kHeadUnit * kHeadUnit; }
 
-template <float (*number)(const void*, int64_t)>
-void attend_one(const Attend& c, const float* q, int64_t seen, float* out) {
-    const int64_t value_stride = (c.head_dim + kTile - 1) / kTile * kTile;
-    float largest = -INFINITY, total = 0, weights[kChunk];
-    for (int64_t d = 0; d < c.head_dim; ++d) out[d] = 0;
-    for (int64_t begin = 0; begin < seen; begin += kChunk) {
-        const int64_t count = seen - begin < kChunk ? seen - begin : kChunk;
-        const float before = largest;
-        for (int64_t j = 0; j < count; ++j) {
-            const void* keys = c.keys[(begin + j) / kTile];
-            weights[j] = 0;
-            for (int64_t d = 0; d < c.head_dim; ++d) weights[j] += q[d] * number(keys, d * kTile + j % kTile);
-            largest = weights[j] > largest ? weights[j] : largest;
-        }
-        const float decay = before == largest ? 1 : expf(before - largest);
-        total *= decay;
-        for (int64_t d = 0; d < c.head_dim; ++d) out[d] *= decay;
-        for (int64_t j = 0; j < count; ++j) {
-            const void* values = c.values[(begin + j) / kTile];
-            const float weight = expf(weights[j] - largest);
-            total += weight;
-            for (int64_t d = 0; d < c.head_dim; ++d) out[d] += weight * number(values, j % kTile * value_stride + d);
-        }
+// How a cache's tiles are read, and whether queries and weights are rounded for them.
+template <typename Number, float (*to_float)(Number)>
+struct FloatTiles {
+    using Sum = float;
+    static constexpr bool kRounds = false;
+    static float key(const void* tile, int64_t j, int64_t d, int64_t) {
+        return to_float(static_cast<const Number*>(tile)[d * kTile + j]);
     }
-    for (int64_t d = 0; d < c.head_dim; ++d) out[d] /= total;
+    static float value(const void* tile, int64_t j, int64_t d, int64_t head_dim) {
+        return to_float(static_cast<const Number*>(tile)[j * padded(head_dim) + d]);
+    }
+    static float key_scale(const void*, int64_t, int64_t) { return 1; }
+    static float value_scale(const void*, int64_t, int64_t) { return 1; }
+};
+
+struct Int8Tiles {
+    using Sum = double;  // holds the integer sums exactly
+    static constexpr bool kRounds = true;
+    static float key(const void* tile, int64_t j, int64_t d, int64_t) {
+        return static_cast<const int8_t*>(tile)[(d / 2 * kTile + j) * 2 + d % 2];
+    }
+    static float value(const void* tile, int64_t j, int64_t d, int64_t head_dim) {
+        return static_cast<const int8_t*>(tile)[(j / 2 * padded(head_dim) + d) * 2 + j % 2];
+    }
+    static float key_scale(const void* tile, int64_t j, int64_t head_dim) {
+        return reinterpret_cast<const float*>(static_cast<const int8_t*>(tile) + kTile * padded(head_dim))[j];
+    }
+    static float value_scale(const void* tile, int64_t j, int64_t head_dim) { return key_scale(tile, j, head_dim); }
+};
+
+// x [n] becomes whole numbers of at most 32767; returns what one of them is worth.
+float round_to_int16(float* x, int64_t n) {
+    float largest = 0;
+    bool nan = false;
+    for (int64_t i = 0; i < n; ++i) largest = fmaxf(largest, fabsf(x[i])), nan |= isnan(x[i]);
+    const float inverse = 32767 / largest;
+    const bool usable = !nan && isfinite(inverse) && isfinite(largest);
+    for (int64_t i = 0; i < n; ++i) x[i] = usable ? rintf(x[i] * inverse) : 0;
+    return nan ? NAN : isinf(largest) ? largest : usable ? largest / 32767 : 0;
 }
 
-template <float (*number)(const void*, int64_t)>
+// One query head of one token.
+template <typename Tiles>
+void attend_one(const Attend& c, const float* query, int64_t seen, float* out, Softmax& softmax) {
+    using Sum = typename Tiles::Sum;
+    float rounded[kMaxInt8HeadDim], unit = 1;
+    if constexpr (Tiles::kRounds) {
+        memcpy(rounded, query, static_cast<size_t>(c.head_dim) * sizeof(float));
+        unit = round_to_int16(rounded, c.head_dim);
+        query = rounded;
+    }
+    softmax = {-INFINITY, 0};
+    for (int64_t d = 0; d < c.head_dim; ++d) out[d] = 0;
+    for (int64_t begin = c.begin; begin < seen; begin += kTile) {
+        const void *keys = c.keys[(begin - c.begin) / kTile], *values = c.values[(begin - c.begin) / kTile];
+        const int64_t count = seen - begin < kTile ? seen - begin : kTile;
+        const float before = softmax.largest;
+        float weights[kTile], scaled[kTile];
+        for (int64_t j = 0; j < count; ++j) {
+            Sum sum = 0;
+            for (int64_t d = 0; d < c.head_dim; ++d) sum += Sum(query[d]) * Tiles::key(keys, j, d, c.head_dim);
+            weights[j] = static_cast<float>(sum) * (unit * Tiles::key_scale(keys, j, c.head_dim));
+            softmax.largest = weights[j] > softmax.largest ? weights[j] : softmax.largest;
+        }
+        const float shrink = before == softmax.largest ? 1 : expf(before - softmax.largest);
+        softmax.total *= shrink;
+        for (int64_t j = 0; j < count; ++j) {
+            weights[j] = expf(weights[j] - softmax.largest);
+            softmax.total += weights[j];
+            scaled[j] = weights[j] * Tiles::value_scale(values, j, c.head_dim);
+        }
+        const float weight_unit = Tiles::kRounds ? round_to_int16(scaled, count) : 1;
+        for (int64_t d = 0; d < c.head_dim; ++d) {
+            out[d] *= shrink;
+            Sum sum = Tiles::kRounds ? 0 : out[d];
+            for (int64_t j = 0; j < count; ++j) sum += Sum(scaled[j]) * Tiles::value(values, j, d, c.head_dim);
+            out[d] = Tiles::kRounds ? out[d] + static_cast<float>(sum) * weight_unit : static_cast<float>(sum);
+        }
+    }
+}
+
+template <typename Tiles>
 void attend(const Attend& c) {
     for (int64_t t = 0; t < c.tokens; ++t) {
         for (int64_t h = 0; h < c.heads; ++h) {
-            const int64_t at = t * c.token_stride + h * c.head_dim;
-            attend_one<number>(c, c.q + at, c.position + t + 1, c.out + at);
+            const int64_t last = c.position + t + 1, at = t * c.heads + h;
+            attend_one<Tiles>(c, c.q + t * c.token_stride + h * c.head_dim, last < c.end ? last : c.end,
+                              c.sums + at * c.head_dim, c.softmax[at]);
         }
     }
 }
+
+float itself(float x) { return x; }
 
 void to_half(const float* x, int64_t n, uint16_t* out) {
     for (int64_t i = 0; i < n; ++i) out[i] = half_from(x[i]);
@@ -317,7 +373,7 @@ const Kernels kScalarKernels = {
     .quantise = quantise,
     .norm = norm,
     .swiglu = swiglu,
-    .attend = {attend<f16_number>, attend<f32_number>},
+    .attend = {attend<FloatTiles<uint16_t, from_half>>, attend<FloatTiles<float, itself>>, attend<Int8Tiles>},
     .to_half = to_half,
     .read = read,
     .multiply_adds = multiply_adds,

@@ -31,6 +31,21 @@ void store_first(float* p, typename V::Floats x, int64_t n) {
     for (int64_t i = 0; i < n; ++i) p[i] = lanes[i];
 }
 
+// Whole vectors in one move; `n` may be more than a vector's lanes.
+template <typename V>
+typename V::Floats load_first_or_all(const float* p, int64_t n) {
+    return n >= V::kLanes ? V::load(p) : load_first<V>(p, n);
+}
+
+template <typename V>
+void store_first_or_all(float* p, typename V::Floats x, int64_t n) {
+    if (n >= V::kLanes) {
+        V::store(p, x);
+    } else {
+        store_first<V>(p, x, n);
+    }
+}
+
 // e^x to about 1e-7; 0 below -87, and at most e^88. NaN gives NaN: x is the second operand of min, which passes it on.
 // Range reduction by powers of two, then a polynomial on [-ln 2 / 2, ln 2 / 2] (the coefficients of Cephes' expf).
 template <typename V>
@@ -207,174 +222,6 @@ int64_t multiply_adds(int64_t rounds, float* keep) {
     for (int j = 1; j < kChains; ++j) sums[0] = V::add_ints(sums[0], sums[j]);
     *keep += V::sum(V::to_floats(sums[0]));
     return rounds * kChains * 4 * V::kLanes;
-}
-
-// --- attention
-// ---------------------------------------------------------------------------------------------------------
-
-template <typename V>
-struct F16Numbers {
-    using Number = uint16_t;
-    static typename V::Floats load(const uint16_t* p) { return V::load_half(reinterpret_cast<const uint8_t*>(p)); }
-};
-template <typename V>
-struct F32Numbers {
-    using Number = float;
-    static typename V::Floats load(const float* p) { return V::load(p); }
-};
-
-// The online softmax of one query, between chunks.
-struct Softmax {
-    float largest, total;
-};
-
-inline constexpr int64_t kLine = 64;  // bytes of memory that come together
-
-inline constexpr int kMaxHeads = 4;  // query heads that share each load of a key or a value
-
-// A 16th of a tile: a row of values, or as many bytes of keys.
-template <typename Numbers>
-int64_t tile_row_bytes(const Attend& c) {
-    return (c.head_dim + kTile - 1) / kTile * kTile * static_cast<int64_t>(sizeof(typename Numbers::Number));
-}
-
-// Part `part` of a tile's 16, to be in the second level when it is read: one token only waits for its keys and values,
-// and the hardware does not see from one tile to the next. So values are fetched while keys are read and the next
-// chunk's keys while values are, line after line. (Into the first level, a core has too few fetches under way at once.)
-inline void prefetch_part(const void* tile, int64_t part, int64_t part_bytes) {
-    for (int64_t at = part * part_bytes; at < (part + 1) * part_bytes; at += kLine) {
-        __builtin_prefetch(static_cast<const char*>(tile) + at, 0, 2);
-    }
-}
-
-// Scores of kHeads heads at one position against `count` keys of a chunk: scores[h][j], -infinity from `count` on.
-template <typename V, typename Numbers, int kHeads>
-void score_chunk(const Attend& c, const float* q, const void* const* keys, const void* const* values, int64_t count,
-                 float (*scores)[kChunk]) {
-    constexpr int kVectors = V::kScoreTiles * kTile / V::kLanes;  // of scores at once
-    const int64_t row_bytes = tile_row_bytes<Numbers>(c);
-    for (int64_t begin = 0; begin < kChunk; begin += V::kScoreTiles * kTile) {
-        const typename Numbers::Number* tiles[V::kScoreTiles];
-        for (int i = 0; i < V::kScoreTiles; ++i) {  // the last tile stands in for tiles that are not there
-            const int64_t tile = begin / kTile + i, last = (count - 1) / kTile;
-            tiles[i] = static_cast<const typename Numbers::Number*>(keys[tile < last ? tile : last]);
-        }
-        typename V::Floats sums[kHeads][kVectors];
-        for (auto& of_head : sums) {
-            for (auto& sum : of_head) sum = V::splat(0);
-        }
-        for (int64_t d = 0; begin < count && d < c.head_dim; ++d) {
-            if (begin + d < count) prefetch_part(values[(begin + d) / kTile], d % kTile, row_bytes);
-            for (int i = 0; i < kVectors; ++i) {
-                const auto key = Numbers::load(tiles[i * V::kLanes / kTile] + d * kTile + i * V::kLanes % kTile);
-                for (int h = 0; h < kHeads; ++h) {
-                    sums[h][i] = V::fma(V::splat(q[h * c.head_dim + d]), key, sums[h][i]);
-                }
-            }
-        }
-        for (int h = 0; h < kHeads; ++h) {
-            for (int i = 0; i < kVectors; ++i) {
-                const int64_t at = begin + i * V::kLanes;
-                V::store(scores[h] + at, V::keep_first(sums[h][i], count - at, -kInfinity));
-            }
-        }
-    }
-}
-
-// Scores become weights relative to the largest score so far; returns what the sums before this chunk must shrink by.
-template <typename V>
-float weigh_chunk(float* scores, Softmax& state) {
-    auto largest = V::load(scores);
-    for (int64_t j = V::kLanes; j < kChunk; j += V::kLanes) largest = V::max(largest, V::load(scores + j));
-    const float before = state.largest, now = V::largest(largest);
-    state.largest = now > before ? now : before;
-    auto total = V::splat(0);
-    for (int64_t j = 0; j < kChunk; j += V::kLanes) {
-        const auto weights = exponential<V>(V::sub(V::load(scores + j), V::splat(state.largest)));
-        V::store(scores + j, weights);
-        total = V::add(total, weights);
-    }
-    const float shrink = V::first(exponential<V>(V::splat(before - state.largest)));
-    state.total = state.total * shrink + V::sum(total);
-    return shrink;
-}
-
-// out[h][d] = out[h][d] shrink[h] + sum of weights[h][j] values[j][d], for kVectors vectors of dimensions from d on.
-template <typename V, typename Numbers, int kHeads, int kVectors>
-void mix_values(const Attend& c, int64_t d, const void* const* values, int64_t count, const void* const* next_keys,
-                int64_t next_count, const float (*weights)[kChunk], const float* shrink, float* out) {
-    const int64_t stride = (c.head_dim + kTile - 1) / kTile * kTile;
-    const int64_t row_bytes = tile_row_bytes<Numbers>(c);
-    typename V::Floats sums[kHeads][kVectors];
-    const auto lanes = [&](int i) { return c.head_dim - d - i * V::kLanes; };
-    for (int h = 0; h < kHeads; ++h) {
-        for (int i = 0; i < kVectors; ++i) {
-            const float* p = out + h * c.head_dim + d + i * V::kLanes;
-            const auto before = lanes(i) >= V::kLanes ? V::load(p) : load_first<V>(p, lanes(i));
-            sums[h][i] = V::mul(before, V::splat(shrink[h]));
-        }
-    }
-    for (int64_t j = 0; j < count; ++j) {
-        if (j < next_count) prefetch_part(next_keys[j / kTile], j % kTile, row_bytes);
-        const auto* value = static_cast<const typename Numbers::Number*>(values[j / kTile]) + j % kTile * stride + d;
-        for (int i = 0; i < kVectors; ++i) {
-            const auto numbers = Numbers::load(value + i * V::kLanes);
-            for (int h = 0; h < kHeads; ++h) sums[h][i] = V::fma(V::splat(weights[h][j]), numbers, sums[h][i]);
-        }
-    }
-    for (int h = 0; h < kHeads; ++h) {
-        for (int i = 0; i < kVectors; ++i) {
-            float* p = out + h * c.head_dim + d + i * V::kLanes;
-            if (lanes(i) >= V::kLanes) {
-                V::store(p, sums[h][i]);
-            } else {
-                store_first<V>(p, sums[h][i], lanes(i));
-            }
-        }
-    }
-}
-
-template <typename V, typename Numbers, int kHeads>
-void attend_heads(const Attend& c, int64_t head) {
-    Softmax states[kQueryTile][kHeads];
-    const int64_t at = head * c.head_dim, width = kHeads * c.head_dim;
-    for (int64_t t = 0; t < c.tokens; ++t) {
-        for (Softmax& state : states[t]) state = {-kInfinity, 0};
-        for (int64_t i = 0; i < width; ++i) c.out[t * c.token_stride + at + i] = 0;
-    }
-    // Chunk after chunk, so that a chunk's keys and values stay close while all tokens read them.
-    for (int64_t begin = 0; begin < c.position + c.tokens; begin += kChunk) {
-        const void* const* values = c.values + begin / kTile;
-        const int64_t next = begin + kChunk, next_count = c.position + c.tokens - next;
-        for (int64_t t = begin < c.position ? 0 : begin - c.position; t < c.tokens; ++t) {
-            const int64_t seen = c.position + t + 1 - begin, count = seen < kChunk ? seen : kChunk;
-            const float* q = c.q + t * c.token_stride + at;
-            float* out = c.out + t * c.token_stride + at;
-            float weights[kHeads][kChunk], shrink[kHeads];
-            score_chunk<V, Numbers, kHeads>(c, q, c.keys + begin / kTile, values, count, weights);
-            for (int h = 0; h < kHeads; ++h) shrink[h] = weigh_chunk<V>(weights[h], states[t][h]);
-            constexpr int64_t kDims = V::kValueVectors * V::kLanes;
-            int64_t d = 0;
-            for (; d + kDims <= c.head_dim; d += kDims) {
-                mix_values<V, Numbers, kHeads, V::kValueVectors>(c, d, values, count, c.keys + next / kTile, next_count,
-                                                                 weights, shrink, out);
-            }
-            for (; d < c.head_dim; d += V::kLanes) {
-                mix_values<V, Numbers, kHeads, 1>(c, d, values, count, c.keys + next / kTile, next_count, weights,
-                                                  shrink, out);
-            }
-        }
-    }
-    for (int64_t t = 0; t < c.tokens; ++t) {
-        for (int64_t i = 0; i < width; ++i) c.out[t * c.token_stride + at + i] /= states[t][i / c.head_dim].total;
-    }
-}
-
-template <typename V, typename Numbers>
-void attend(const Attend& c) {
-    int64_t head = 0;
-    for (; head + kMaxHeads <= c.heads; head += kMaxHeads) attend_heads<V, Numbers, kMaxHeads>(c, head);
-    for (; head < c.heads; ++head) attend_heads<V, Numbers, 1>(c, head);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,11 +51,11 @@ class Context:
 
 
 class Reference:
-    """Interprets `plan` with `weights`; `kv` is "fp16" or "fp32", the precision in which keys and values are kept."""
+    """Interprets `plan` with `weights`; `kv` is "fp16", "int8" or "fp32": how keys and values are kept."""
 
     def __init__(self, plan: Plan, weights: Weights, *, kv: str = "fp32", quantise_activations: bool = True) -> None:
         self.plan = plan
-        self.kv_dtype = {"fp16": np.float16, "fp32": np.float32}[kv]
+        self.kept = KEPT[kv]
         self.quantise_activations = quantise_activations
         self.types = {name: tensors[0].type for name, tensors in weights.items()}
         self.weights = {name: [dequantise(tensor) for tensor in tensors] for name, tensors in weights.items()}
@@ -114,8 +115,8 @@ class Reference:
         q = rotate(rms_norm(q, self._vector(step.weights[0]), eps), positions, theta)
         k = rotate(rms_norm(k, self._vector(step.weights[1]), eps), positions, theta)
         empty = np.zeros((0, kv_heads, width), np.float32)
-        keys = np.concatenate([state.keys.get(slot, empty), k.astype(self.kv_dtype).astype(np.float32)])
-        values = np.concatenate([state.values.get(slot, empty), v.astype(self.kv_dtype).astype(np.float32)])
+        keys = np.concatenate([state.keys.get(slot, empty), self.kept(k)])
+        values = np.concatenate([state.values.get(slot, empty), self.kept(v)])
         state.keys[slot], state.values[slot] = keys, values
         return causal_attention(q, keys, values).reshape(len(q), -1)
 
@@ -159,14 +160,25 @@ class Reference:
         return vector.reshape(-1)
 
 
-def round_to_int8(x: Array) -> Array:
-    """What x [T, K] becomes when each group of 32 is stored as int8 with a scale of its largest magnitude / 127."""
-    groups = x.reshape(len(x), -1, GROUP)
-    largest = np.abs(groups).max(axis=2, keepdims=True)
+def round_to_int8(x: Array, group: int = GROUP) -> Array:
+    """What x [..., K] becomes where each group (0: all of K) is stored as int8, its largest magnitude as 127."""
+    groups = x.reshape(*x.shape[:-1], -1, group or x.shape[-1])
+    largest = np.abs(groups).max(axis=-1, keepdims=True)
     with np.errstate(divide="ignore"):
         inverse = np.where(largest > 0, np.float32(127) / largest, np.float32(0))
     rounded: Array = np.rint(groups * inverse) * (largest / np.float32(127))
     return rounded.reshape(x.shape)
+
+
+def to_half(x: Array) -> Array:
+    return x.astype(np.float16).astype(np.float32)
+
+
+KEPT: dict[str, Callable[[Array], Array]] = {
+    "fp16": to_half,
+    "int8": partial(round_to_int8, group=0),
+    "fp32": lambda x: x,
+}
 
 
 def rms_norm(x: Array, weight: Array, eps: float) -> Array:

@@ -14,7 +14,7 @@ from headrace import _core
 from headrace.plan import Plan, Step
 from headrace.weights.tensor import Tensor, Weights
 
-BLOCK_TOKENS = 16
+BLOCK_TOKENS = 64
 BLOCKS = 64
 BLOCK_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "Q8_0": 34, "Q4_0": 18, "Q6_K": 210}
 BLOCK = {"F32": 1, "F16": 1, "BF16": 1, "Q8_0": 32, "Q4_0": 32, "Q6_K": 256}

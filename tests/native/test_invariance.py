@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from headrace import _core
 from headrace.plan import fuse
-from tests.native.builders import batch, hybrid, logits_of, model
+from tests.native.builders import BLOCK_TOKENS, batch, hybrid, logits_of, model
 
 TOKENS = np.random.default_rng(0).integers(0, 67, 100)
+LONG = np.random.default_rng(3).integers(0, 67, 2300)  # more than two spans of attention
 KINDS = ["F32", "BF16", "Q8_0", "Q4_0", "Q6_K"]
 WIDE = {"hidden": 256, "inner": 256, "head_dim": 64}
 
@@ -77,22 +78,42 @@ def test_wanted_rows_change_nothing(isa: str, kind: str, alone: NDArray[np.float
 def test_blocks_hold_all_that_a_sequence_remembers(isa: str) -> None:
     """A second sequence goes on from a shared prefix, at every border of blocks, and from blocks in any order."""
     native = build(isa, "Q8_0")
-    owned = [5, 3, 11, 2, 7, 30, 31]
-    expected = native.logits(batch([TOKENS], blocks=[owned]))
-    for border in range(16, 100, 16):
-        fork = [*owned[: border // 16], *range(100, 110)]
-        found = native.logits(batch([TOKENS[border:]], [border], [fork]))
+    owned, tokens = [5, 3, 11, 2], LONG[:220]
+    expected = native.logits(batch([tokens], blocks=[owned]))
+    for border in range(BLOCK_TOKENS, len(tokens), BLOCK_TOKENS):
+        fork = [*owned[: border // BLOCK_TOKENS], *range(100, 104)]
+        found = native.logits(batch([tokens[border:]], [border], [fork]))
         np.testing.assert_array_equal(found, expected[border:])
 
 
 def test_two_sequences_may_read_the_same_prefix(isa: str) -> None:
     native = build(isa, "Q4_0", threads=2)
-    prefix = [0, 1]
-    expected = native.logits(batch([TOKENS[:52]], blocks=[[*prefix, 2, 3]]))[32:]
-    work = batch([TOKENS[32:52], TOKENS[32:52]], [32, 32], [[*prefix, 4, 5], [*prefix, 6, 7]])
-    both = native.logits(work)
+    prefix, border = [0, 1], 2 * BLOCK_TOKENS
+    tokens = LONG[: border + 20]
+    expected = native.logits(batch([tokens], blocks=[[*prefix, 2]]))[border:]
+    both = native.logits(batch([tokens[border:]] * 2, [border] * 2, [[*prefix, 4], [*prefix, 6]]))
     np.testing.assert_array_equal(both[:20], expected)
     np.testing.assert_array_equal(both[20:], expected)
+
+
+@pytest.mark.parametrize("kv", ["fp16", "int8"])
+def test_long_contexts_are_the_same_however_threads_share_them(isa: str, kv: str) -> None:
+    """Beyond a span of 1,024 positions: threads that take whole contexts, that share one, a prefill, a token."""
+    plan, weights = hybrid(np.random.default_rng(4), "Q8_0")
+
+    def logits(threads: int, chunks: list[int]) -> NDArray[np.float32]:
+        return logits_of(model(plan, weights, isa=isa, threads=threads, kv=kv), LONG, chunks)
+
+    expected = logits(1, [1200, *[1] * 5, 1095])
+    for threads, chunks in ((1, [2300]), (2, [1020, 1279, 1]), (3, [1200, *[1] * 5, 1000, 94, 1]), (5, [2048, 251, 1])):
+        np.testing.assert_array_equal(logits(threads, chunks), expected)
+
+
+@pytest.mark.parametrize("kv", ["int8", "fp32"])
+def test_other_caches_decode_as_they_prefill(isa: str, kv: str) -> None:
+    alone = logits_of(build(isa, "Q4_0", kv=kv), TOKENS, [1] * len(TOKENS))
+    for chunks in ([100], [63, 2, 35]):
+        np.testing.assert_array_equal(logits_of(build(isa, "Q4_0", 2, kv), TOKENS, chunks), alone)
 
 
 def test_unused_blocks_cost_no_memory() -> None:

@@ -120,13 +120,13 @@ def test_what_does_not_fit_is_named(edit: Edit, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"block_tokens": 24}, "block_tokens is 24: expected a multiple of 16"),
+        ({"block_tokens": 24}, "block_tokens is 24: expected a multiple of 64"),
         ({"block_tokens": 0}, "block_tokens is 0"),
         ({"blocks": 0}, "blocks is 0: expected a positive number"),
         ({"blocks": 2**31 - 1}, "does not fit this machine's memory"),
         ({"threads": 0}, "threads is 0: expected 1 to 1024"),
         ({"threads": 2000}, "threads is 2000"),
-        ({"kv": "int3"}, "kv is int3: expected fp16 or fp32"),
+        ({"kv": "int3"}, "kv is int3: expected fp16, fp32 or int8"),
         ({"isa": "avx9"}, "instruction set avx9 is not usable here: this machine has"),
         ({"vocab_size": -5}, "vocab_size is -5"),
     ],

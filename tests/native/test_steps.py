@@ -128,12 +128,25 @@ def test_cached_values_are_rounded_half_to_even(isa: str) -> None:
         np.testing.assert_array_equal(found, x.astype(np.float16).astype(np.float32))
 
 
-def test_half_precision_keys_and_values_are_rounded_once(isa: str) -> None:
+@pytest.mark.parametrize("kv", ["fp16", "int8"])
+@pytest.mark.parametrize("head_dim", [24, 64])
+def test_keys_and_values_are_rounded_once(isa: str, kv: str, head_dim: int) -> None:
     rng = np.random.default_rng(10)
-    plan, weights = hybrid(rng, head_dim=24)
+    plan, weights = hybrid(rng, head_dim=head_dim, heads=6, kv_heads=1)
     tokens = rng.integers(0, 67, 90)
-    found = model(plan, weights, isa=isa, kv="fp16").logits(batch([tokens], blocks=[range(6)]))
-    expected = Reference(plan, weights, kv="fp16").logits(tokens)
+    found = model(plan, weights, isa=isa, kv=kv).logits(batch([tokens], blocks=[range(2)]))
+    expected = Reference(plan, weights, kv=kv).logits(tokens)
     exact = Reference(plan, weights, kv="fp32").logits(tokens)
-    # A number that lies between two fp16 values may fall to either side: far less often than it is rounded at all.
+    # A number that lies between two levels may fall to either side: far less often than it is rounded at all.
     assert np.abs(found - expected).mean() <= 0.2 * np.abs(expected - exact).mean()
+
+
+def test_an_int8_cache_keeps_what_is_not_a_number(isa: str) -> None:
+    """NaN in gives NaN out, infinities do not crash, zeros stay zeros."""
+    plan, weights = hybrid(np.random.default_rng(11), head_dim=16)
+    table = weights["embed"][0].data.view(np.float32).reshape(67, -1)
+    table[1], table[2], table[3, 0] = np.nan, 0, np.inf
+    native = model(plan, weights, isa=isa, kv="int8")
+    found = native.logits(batch([[4, 2], [4, 1, 5], [4, 3]]))[:, 4:]  # the table is the head, too
+    assert np.isfinite(found[:3]).all()
+    assert np.isnan(found[3:5]).all()
