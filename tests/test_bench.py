@@ -41,9 +41,10 @@ def test_the_cost_of_the_8b_is_that_of_its_published_arithmetic() -> None:
     """1.42 G multiply-adds and 0.881 GB a token, 12,288 bytes a position, 4.2 GB a step of sixteen."""
     cost = Cost.of(shapes_of("lfm2:8b"))
     assert cost.multiply_adds == pytest.approx(1.42e9, rel=0.01)
-    assert cost.step_bytes(1, 0) == pytest.approx(0.881e9, rel=0.01)
-    assert cost.step_bytes(1, 1000) - cost.step_bytes(1, 0) == 1000 * 12_288
-    assert cost.step_bytes(16, 0) == pytest.approx(4.2e9, rel=0.03)
+    assert cost.step_bytes(1, 0, "fp16") == pytest.approx(0.881e9, rel=0.01)
+    assert cost.step_bytes(1, 1000, "fp16") - cost.step_bytes(1, 0, "fp16") == 1000 * 12_288
+    assert cost.step_bytes(1, 1000, "int8") - cost.step_bytes(1, 0, "int8") == 1000 * 6_144
+    assert cost.step_bytes(16, 0, "fp16") == pytest.approx(4.2e9, rel=0.03)
 
 
 def test_a_forked_context_is_the_context() -> None:
@@ -64,20 +65,22 @@ def test_a_forked_context_is_the_context() -> None:
 
 def test_json_has_a_row_for_everything_asked() -> None:
     command = ["bench", "nano", "--prefill", "16,80", "--depth", "0,128", "--sequences", "1,3", "--threads", "1,2"]
-    result = CliRunner().invoke(cli, [*command, "--decode-steps", "3", "--json"], catch_exceptions=False)
+    result = CliRunner().invoke(
+        cli, [*command, "--decode-steps", "3", "--kv", "fp16,int8", "--json"], catch_exceptions=False
+    )
     report = json.loads(result.stdout)
     assert report["machine"]["read_gb_per_s"] > 0
     assert report["machine"]["int8_tmac_per_s"] > 0
-    found = {(r["kind"], r["tokens"], r["depth"], r["sequences"], r["threads"]) for r in report["rows"][1:]}
-    wanted = {("prefill", n, d, 1, t) for n in (16, 80) for d in (0, 128) for t in (1, 2)}
-    wanted |= {("decode", 3, d, n, t) for n in (1, 3) for d in (0, 128) for t in (1, 2)}
+    found = {(r["kind"], r["tokens"], r["depth"], r["sequences"], r["threads"], r["kv"]) for r in report["rows"][1:]}
+    runs = [(threads, kv) for threads in (1, 2) for kv in ("fp16", "int8")]
+    wanted = {("prefill", n, d, 1, *r) for n in (16, 80) for d in (0, 128) for r in runs}
+    wanted |= {("decode", 3, d, n, *r) for n in (1, 3) for d in (0, 128) for r in runs}
     assert found == wanted
     assert report["rows"][0]["kind"] == "start"
     for row in report["rows"][1:]:
         assert row["tokens_per_s"] > 0
         assert row["share_of_limit"] > 0
         assert row["peak_memory_bytes"] > 0
-        assert row["kv"] == "fp16"
 
 
 def test_the_table_and_a_synthetic_file_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +99,7 @@ def test_the_table_and_a_synthetic_file_that_is_kept(tmp_path: Path, monkeypatch
         (Asked(prefill=(0,)), "--prefill is 0"),
         (Asked(depth=(-1,)), "--depth"),
         (Asked(threads=(0,)), "--threads is 0"),
+        (Asked(kv=("int3",)), "kv is 'int3' but should be one of fp16, int8, fp32"),
         (Asked(depth=(4000,)), "4,512 positions.*4,096"),
     ],
 )

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 from pathlib import Path
 from statistics import median
@@ -22,12 +23,11 @@ import numpy as np
 from headrace import checkpoint, machine
 from headrace.checkpoint import Checkpoint
 from headrace.engine.batch import Batch
-from headrace.engine.core import BLOCK_TOKENS, build, kv_type, load_core
+from headrace.engine.core import BLOCK_TOKENS, KV, build, kv_type, load_core
 from headrace.engine.packed import in_panels
 from headrace.engine.scheduler import CHUNK_TOKENS
 from headrace.errors import RequestInvalid
 from headrace.models import lfm2
-from headrace.summary import KV_BYTES
 
 if TYPE_CHECKING:
     from headrace import _core
@@ -46,6 +46,7 @@ class Asked:
     depth: tuple[int, ...] = (0,)
     sequences: tuple[int, ...] = (1,)
     threads: tuple[int, ...] = ()
+    kv: tuple[str | None, ...] = (None,)  # types of cache; None is the model's own
     decode_steps: int = DECODE_STEPS
     start: bool = True
 
@@ -57,6 +58,8 @@ class Asked:
                 raise RequestInvalid(f"--{name} is {', '.join(map(str, values))}: expected whole numbers from 1 on")
         if any(value < 0 for value in self.depth):
             raise RequestInvalid("--depth must not be negative")
+        for kv in self.kv:
+            kv_type({}, kv)
         longest = max(self.depth, default=0) + max(*self.prefill, self.decode_steps + WARM_UP)
         if longest > window:
             raise RequestInvalid(f"that takes {longest:,} positions, but the model's window has {window:,}")
@@ -70,7 +73,7 @@ class Cost:
     multiply_adds: int
     shared_bytes: int  # read once a step
     expert_bytes: tuple[tuple[int, int, int], ...]  # of each mixture: bytes of one expert, experts, experts per token
-    kv_bytes: int  # of one position
+    kv_numbers: int  # of one position
 
     @classmethod
     def of(cls, source: Checkpoint) -> Cost:
@@ -90,28 +93,33 @@ class Cost:
                     multiply_adds += sum(prod(tensors[0].shape) for tensors in matrices)
         backbone = source.backbone
         layers = backbone.layer_types.count(lfm2.ATTENTION)
-        of_position = layers * 2 * backbone.num_key_value_heads * backbone.head_dim * KV_BYTES[kv_type(source.weights)]
+        of_position = layers * 2 * backbone.num_key_value_heads * backbone.head_dim
         return cls(multiply_adds, shared, tuple(mixtures), of_position)
 
-    def step_bytes(self, sequences: int, depth: int) -> float:
+    def step_bytes(self, sequences: int, depth: int, kv: str) -> float:
         """Of one decoded token for each of `sequences`; experts as independent routing would choose them."""
         experts = sum(each * count * (1 - (1 - top_k / count) ** sequences) for each, count, top_k in self.expert_bytes)
-        return self.shared_bytes + experts + self.kv_bytes * depth * sequences
+        return self.shared_bytes + experts + self.kv_numbers * KV[kv] * depth * sequences
 
 
 class Bench:
     """One model on so many threads, with one filled context that rows fork."""
 
-    def __init__(self, source: Checkpoint, asked: Asked, threads: int) -> None:
+    def __init__(self, source: Checkpoint, asked: Asked, threads: int, kv: str | None = None) -> None:
         self.source, self.threads = source, threads
         self.cost = Cost.of(source)
-        self.kv = kv_type(source.weights)
+        self.kv = kv_type(source.weights, kv)
         deepest = max(asked.depth, default=0) // BLOCK_TOKENS
         most = max(max(asked.prefill, default=1), max(asked.sequences) * (asked.decode_steps + WARM_UP))
         own = max(-(-max(asked.prefill, default=1) // BLOCK_TOKENS), max(asked.sequences) * self._tail(asked))
         panels = in_panels(source.path, source.weights)
         self.model: _core.Model = build(
-            source.plan, panels, vocab_size=source.backbone.vocab_size, blocks=deepest + own, threads=threads
+            source.plan,
+            panels,
+            vocab_size=source.backbone.vocab_size,
+            blocks=deepest + own,
+            threads=threads,
+            kv=self.kv,
         )
         self.probe: _core.Probe = load_core().Probe(threads)
         words = source.tokenizer.vocab_size
@@ -171,7 +179,7 @@ class Bench:
             seconds.append(time.perf_counter() - started)
         limit = max(before, self.probe.read_bytes_per_second())
         speed = sequences / median(seconds[WARM_UP:])
-        share = self.cost.step_bytes(sequences, depth) * speed / sequences / limit
+        share = self.cost.step_bytes(sequences, depth, self.kv) * speed / sequences / limit
         return self._row("decode", steps, depth, sequences, speed, share, read_gb_per_s=limit / 1e9)
 
     def _own(self, count: int) -> range:
@@ -232,16 +240,17 @@ def rows(path: str | Path, asked: Asked, say: Say = lambda _: None) -> Iterator[
     source = checkpoint.read(path)
     asked = asked.checked(source.backbone.max_position_embeddings)
     if asked.start:
-        say("start")
+        say("start, packed")
+        in_panels(source.path, source.weights)  # made at the first start only: that is not what is timed
         yield start(source.path)
-    for threads in asked.threads or (machine.usable_threads(),):
-        bench = Bench(source, asked, threads)
+    for threads, kv in product(asked.threads or (machine.usable_threads(),), asked.kv):
+        bench = Bench(source, asked, threads, kv)
         for depth in sorted(asked.depth):
             for tokens in asked.prefill:
-                say(f"prefill of {tokens} at {depth}, {threads} threads")
+                say(f"prefill of {tokens} at {depth}, {threads} threads, {bench.kv}")
                 yield bench.prefill(tokens, depth)
             for sequences in asked.sequences:
-                say(f"decoding {sequences} at {depth}, {threads} threads")
+                say(f"decoding {sequences} at {depth}, {threads} threads, {bench.kv}")
                 yield bench.decode(sequences, depth, asked.decode_steps)
 
 

@@ -45,15 +45,17 @@ def load(
     *,
     num_ctx: int | None = None,
     threads: int | None = None,
+    kv: str | None = None,
     progress: packed.Progress = lambda *_: None,
 ) -> Model:
     """Loads `nano` (the embedded model), a GGUF file, or a Hugging Face folder.
 
     `num_ctx` is the context window in tokens (default: the model card's), `threads` the processors to use (default: as
-    many as this process may keep busy). A large GGUF is packed at its first start, into the user's cache: `progress` is
-    told the bytes done, and all. Raises a UserError that says what is wrong with the file or the numbers.
+    many as this process may keep busy), `kv` how keys and values are kept: "fp16" (the default) or "int8", which takes
+    half the memory and is faster in long contexts. A large GGUF is packed at its first start, into the user's cache:
+    `progress` is told the bytes done, and all. Raises a UserError that says what is wrong with the file or the numbers.
     """
-    return Model(checkpoint.read(name_or_path), num_ctx=num_ctx, threads=threads, progress=progress)
+    return Model(checkpoint.read(name_or_path), num_ctx=num_ctx, threads=threads, kv=kv, progress=progress)
 
 
 class Model:
@@ -65,6 +67,7 @@ class Model:
         *,
         num_ctx: int | None = None,
         threads: int | None = None,
+        kv: str | None = None,
         progress: packed.Progress = lambda *_: None,
     ) -> None:
         self.checkpoint = source
@@ -73,7 +76,8 @@ class Model:
         self.threads = usable_threads() if threads is None else threads
         _check_size("num_ctx", self.num_ctx, source.backbone.max_position_embeddings)
         _check_size("threads", self.threads, 1024)
-        _check_memory(source, self.num_ctx, memory_bytes())
+        self.kv = core.kv_type(source.weights, kv)
+        _check_memory(source, self.num_ctx, self.kv, memory_bytes())
         blocks = -(-self.num_ctx // core.BLOCK_TOKENS) * MAX_SEQUENCES
         try:
             native = core.build(
@@ -82,6 +86,7 @@ class Model:
                 vocab_size=source.backbone.vocab_size,
                 blocks=blocks,
                 threads=self.threads,
+                kv=self.kv,
             )
         except ValueError as error:  # weights whose shapes do not fit each other
             raise FileInvalid(source.path, str(error)) from None
@@ -199,9 +204,9 @@ def _check_size(name: str, value: int, most: int) -> None:
         raise RequestInvalid(f"{name} is {value!r} but should be a whole number from 1 to {most}")
 
 
-def _check_memory(source: Checkpoint, num_ctx: int, available: int | None) -> None:
+def _check_memory(source: Checkpoint, num_ctx: int, kv: str, available: int | None) -> None:
     """RequestInvalid unless weights and one full window fit into `available` bytes of memory (None: not known)."""
-    needed = needed_bytes(source, num_ctx)
+    needed = needed_bytes(source, num_ctx, kv)
     if available is None or needed["total"] <= available:
         return
     advice = "ask for a smaller window with --num-ctx" if needed["weights"] < available else "take a smaller model"

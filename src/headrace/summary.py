@@ -9,12 +9,11 @@ from math import prod
 from typing import Any
 
 from headrace.checkpoint import Checkpoint
-from headrace.engine.core import BLOCK_TOKENS, kv_type
+from headrace.engine.core import BLOCK_TOKENS, KV, kv_type
 from headrace.models import lfm2, lfm2_moe
 from headrace.plan import Step
 from headrace.weights.tensor import Tensor
 
-KV_BYTES = {"fp16": 2, "fp32": 4}
 WINDOWS = (4096, 32_768)  # tokens, for which the memory is worked out
 
 # Kinds of tensors, by a part of the plan's name; the first that fits.
@@ -90,11 +89,13 @@ def quantisation(source: Checkpoint) -> dict[str, dict[str, int]]:
     return {kind: dict(types) for kind, types in kinds.items()}
 
 
-def memory_bytes(source: Checkpoint, window: int) -> dict[str, int]:
+def memory_bytes(source: Checkpoint, window: int, kv: str | None = None) -> dict[str, int]:
     """What one full window of this many tokens takes: the mapped file, and the cache at its fullest."""
     backbone = source.backbone
     layers = Counter(backbone.layer_types)
-    token = 2 * backbone.num_key_value_heads * backbone.head_dim * KV_BYTES[kv_type(source.weights)]
+    kept = kv_type(source.weights, kv)
+    scale = 4 if kept == "int8" else 0  # of each head
+    token = 2 * backbone.num_key_value_heads * (backbone.head_dim * KV[kept] + scale)
     block = 4 * (backbone.conv_taps - 1) * backbone.hidden_size  # convolution inputs are float32
     blocks = -(-window // BLOCK_TOKENS)
     cache = blocks * (BLOCK_TOKENS * layers[lfm2.ATTENTION] * token + layers[lfm2.CONV] * block)

@@ -138,3 +138,4 @@ def test_kv_is_fp32_only_for_models_stored_wholly_in_f32(source: Checkpoint, tmp
     assert core.kv_type(source.weights) == "fp16"
     whole = checkpoint.read(random_models.save_gguf(random_models.dense(), tmp_path / "f32.gguf"))
     assert core.kv_type(whole.weights) == "fp32"
+    assert core.kv_type(whole.weights, "int8") == "int8"

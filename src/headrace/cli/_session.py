@@ -54,20 +54,27 @@ class Session:
     settings: Settings
     tools: Literal["builtin"] | None
     load_s: float
+    kv: str | None = None  # as asked for
     messages: list[dict[str, Any]] = field(default_factory=list)
     parked: dict[str, tuple[Model, threading.Timer]] = field(default_factory=dict)  # models kept for a while
 
     @classmethod
     def open(
-        cls, name: str, settings: Settings, tools: str | None, num_ctx: int | None, threads: int | None
+        cls,
+        name: str,
+        settings: Settings,
+        tools: str | None,
+        num_ctx: int | None = None,
+        threads: int | None = None,
+        kv: str | None = None,
     ) -> Session:
         """Loads the model. Built-in tools are offered where asked for, and to nano where nothing is said."""
         began = time.perf_counter()
-        model = load(name, num_ctx=num_ctx, threads=threads, progress=show_packing)
+        model = load(name, num_ctx=num_ctx, threads=threads, kv=kv, progress=show_packing)
         if num_ctx is not None:
             _warn_of_a_long_window(model)
         offered = tools == "builtin" or (tools is None and name == nano.NAME)
-        return cls(name, model, settings, "builtin" if offered else None, time.perf_counter() - began)
+        return cls(name, model, settings, "builtin" if offered else None, time.perf_counter() - began, kv)
 
     def answer(self, question: str) -> bool:
         """Asks, shows the answer, and keeps both. False: the answer should have been JSON, and is not.
@@ -103,7 +110,7 @@ class Session:
     def switch(self, name: str) -> None:
         """Another model, for a new conversation; the former is kept for as long as --keep-alive says."""
         if name != self.name:
-            model = self._unpark(name) or load(name, threads=self.model.threads, progress=show_packing)
+            model = self._unpark(name) or load(name, threads=self.model.threads, kv=self.kv, progress=show_packing)
             self._park()
             self.name, self.model = name, model
             self.tools = "builtin" if name == nano.NAME else None
@@ -111,7 +118,7 @@ class Session:
 
     def resize(self, num_ctx: int) -> None:
         """The same model with another window; the conversation stays."""
-        model = load(self.name, num_ctx=num_ctx, threads=self.model.threads, progress=show_packing)
+        model = load(self.name, num_ctx=num_ctx, threads=self.model.threads, kv=self.kv, progress=show_packing)
         _warn_of_a_long_window(model)
         self.model.close()
         self.model = model

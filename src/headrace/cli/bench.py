@@ -24,12 +24,18 @@ def numbers(_: click.Context, parameter: click.Parameter, value: str | None) -> 
         ) from None
 
 
+def names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str | None, ...]:
+    """Words with commas between them."""
+    return (None,) if value is None else tuple(value.split(","))
+
+
 @click.command("bench")
 @click.argument("model", required=False)
 @click.option("--prefill", callback=numbers, default="512", show_default=True, help="Prompt lengths, in tokens.")
 @click.option("--depth", callback=numbers, default="0", show_default=True, help="Tokens that are there already.")
 @click.option("--sequences", callback=numbers, default="1", show_default=True, help="Sequences that decode together.")
 @click.option("--threads", callback=numbers, default=None, help="Threads to use (default: all this process may use).")
+@click.option("--kv", callback=names, default=None, help="Types of cache: fp16, int8, fp32 (default: the model's own).")
 @click.option("--decode-steps", type=click.IntRange(1, 10_000), default=24, show_default=True, help="Steps to time.")
 @click.option("--synthetic", metavar="NAME", help="Instead of MODEL: random weights in the shapes of lfm2:8b, ...")
 @click.option("--quant", default="q4_0", show_default=True, help="Type of the synthetic matrices: q4_0, q8_0, f16.")
@@ -42,6 +48,7 @@ def command(
     depth: tuple[int, ...],
     sequences: tuple[int, ...],
     threads: tuple[int, ...] | None,
+    kv: tuple[str | None, ...],
     decode_steps: int,
     synthetic: str | None,
     quant: str,
@@ -57,7 +64,7 @@ def command(
         raise RequestInvalid("give a MODEL or --synthetic NAME: one of them")
     from headrace import bench, machine  # NumPy: not needed for `--help`
 
-    asked = bench.Asked(prefill, depth, sequences, threads or (machine.usable_threads(),), decode_steps)
+    asked = bench.Asked(prefill, depth, sequences, threads or (machine.usable_threads(),), kv, decode_steps)
     with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
         if synthetic is not None:
             from headrace.synthetic import synthesise

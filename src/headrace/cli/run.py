@@ -44,6 +44,7 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--tools", type=click.Choice(["builtin", "none"]), help="Offer the built-in tools (nano: by itself).")
 @click.option("--num-ctx", type=int, metavar="TOKENS", help="The context window; by default the model card's.")
 @click.option("--threads", type=int, help="Processors to use; by default all that this process may.")
+@click.option("--kv", type=click.Choice(["fp16", "int8", "fp32"]), help="How keys and values are kept.")
 @click.option(
     "--keep-alive", metavar="DURATION", default="0", help="How long /load keeps the former model: 5m, 300, -1."
 )
@@ -59,6 +60,7 @@ def command(
     tools: str | None,
     num_ctx: int | None,
     threads: int | None,
+    kv: str | None,
     keep_alive: str,
     hide_thinking: bool,
     nowordwrap: bool,
@@ -82,7 +84,7 @@ def command(
         keep_alive_s=keep_alive_s,
         parameters={name: value for name, value in sampling.items() if value not in (None, ())},
     )
-    session = Session.open(model, settings, tools, num_ctx, threads)
+    session = Session.open(model, settings, tools, num_ctx, threads, kv)
     with contextlib.closing(session):
         if question is None:
             from headrace.cli._repl import converse

@@ -20,11 +20,16 @@ if TYPE_CHECKING:
     from headrace import _core
 
 BLOCK_TOKENS = 64  # measured later, with the prefix cache: memory against the granularity of a hit
+KV = {"fp16": 2, "int8": 1, "fp32": 4}  # types of cache, and the bytes of a number
 Matrix = tuple[str, int, int, NDArray[np.uint8]]  # type, rows, columns, bytes
 
 
-def build(plan: Plan, weights: Weights, *, vocab_size: int, blocks: int, threads: int) -> _core.Model:
+def build(
+    plan: Plan, weights: Weights, *, vocab_size: int, blocks: int, threads: int, kv: str | None = None
+) -> _core.Model:
     """Binds a plan to its weights, in place: the native model keeps views of the tensors, not copies.
+
+    `kv` is how keys and values are kept, as in `kv_type`.
 
     The instruction set is the best one that the machine has, or the one that HEADRACE_ISA names.
     """
@@ -35,7 +40,7 @@ def build(plan: Plan, weights: Weights, *, vocab_size: int, blocks: int, threads
         vocab_size=vocab_size,
         block_tokens=BLOCK_TOKENS,
         blocks=blocks,
-        kv=kv_type(weights),
+        kv=kv_type(weights, kv),
         threads=threads,
         isa=chosen_isa(),
     )
@@ -50,8 +55,15 @@ def chosen_isa() -> str:
     return isa
 
 
-def kv_type(weights: Weights) -> str:
-    """Keys and values are kept in fp16, but in fp32 for a model stored wholly in F32: it is there to be compared."""
+def kv_type(weights: Weights, asked: str | None = None) -> str:
+    """How keys and values are kept: as asked, fp16 (2 bytes a number), int8 (1, and a scale for each head) or fp32 (4).
+
+    By default fp16, but fp32 for a model stored wholly in F32: it is there to be compared. Raises RequestInvalid.
+    """
+    if asked is not None:
+        if asked not in KV:
+            raise RequestInvalid(f"kv is {asked!r} but should be one of {', '.join(KV)}")
+        return asked
     return "fp32" if all(tensor.type == "F32" for tensors in weights.values() for tensor in tensors) else "fp16"
 
 
