@@ -138,6 +138,19 @@ def test_same_seed_same_text_whatever_runs_beside_it(folder: Path) -> None:
         assert said(ask(9))[0] != alone
 
 
+def test_an_int8_cache_moves_the_logits_a_little(folder: Path) -> None:
+    ids = list(range(5, 60))
+    logits = []
+    for kv in ("fp32", "int8"):
+        with headrace.load(folder, kv=kv) as model:
+            assert model.kv == kv
+            logits.append(model.logits(ids))
+    exact, rounded = logits
+    assert 0 < np.abs(exact - rounded).max() < 0.05 * np.ptp(exact)
+    with pytest.raises(headrace.RequestInvalid, match="kv is 'int3' but should be one of fp16, int8, fp32"):
+        headrace.load(folder, kv="int3")
+
+
 def test_the_window_is_an_error_with_both_numbers(folder: Path) -> None:
     with headrace.load(folder, num_ctx=64) as model:
         with pytest.raises(headrace.ContextExceeded, match="65 tokens but the context window holds 64"):
