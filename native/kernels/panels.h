@@ -58,14 +58,34 @@ struct Ahead {
     int64_t lines;
 };
 
+// kQuads quads of a group, from `first` on, times kTokens tokens: integers into parts [chain][token][half panel].
+template <typename V, typename Format, int kQuads, int kTokens, int kChains>
+[[gnu::always_inline]] inline void panel_quads(const uint8_t* panel, int first, const int8_t* const* q, int64_t at,
+                                               typename V::Ints (*parts)[kTokens][2]) {
+#pragma GCC unroll 8
+    for (int j = 0; j < kQuads; ++j) {
+        typename V::Ints w[2];
+        Format::quad(panel, first + j, w);
+#pragma GCC unroll 8
+        for (int m = 0; m < kTokens; ++m) {
+            const auto four = V::splat4(q[m] + at + 4 * (first + j));
+            auto& part = parts[j % kChains][m];
+            part[0] = V::template dot4<false>(part[0], w[0], four);
+            part[1] = V::template dot4<false>(part[1], w[1], four);
+        }
+    }
+}
+
 template <typename V, typename Format, int kTokens>
 void panel_tile(const Linear& c, const uint8_t* panel, int64_t row, int64_t token, Ahead ahead) {
-    constexpr int kChains = kTokens == 1 ? 2 : 1;  // of dot products that wait for one another
+    constexpr int kChains = kTokens == 1 ? 2 : 1;        // of dot products that wait for one another
+    constexpr int kParts = Format::kHalfScales ? 2 : 1;  // of a group, which have scales of their own
     const int64_t groups = c.columns / kGroup;
     const int8_t* q[kTokens];
     const float* scale[kTokens];
     const int32_t* neg_sum[kTokens];
     typename V::Floats sums[kTokens][2];
+#pragma GCC unroll 8
     for (int m = 0; m < kTokens; ++m) {
         const int64_t from = c.index ? c.index[token + m] : token + m;
         q[m] = c.a.q + from * c.columns;
@@ -78,33 +98,21 @@ void panel_tile(const Linear& c, const uint8_t* panel, int64_t row, int64_t toke
         ahead.at += 64 * ahead.lines;
         const uint8_t* scales =
             panel + (Format::kHalfScales ? Format::kScales - g % 8 * Format::kGroupBytes : Format::kScales);
-        typename V::Ints parts[kChains][kTokens][2];
         typename V::Floats products[kTokens][2];
-        for (int half = 0; half < 2; ++half) {
-            if (half == 0 || Format::kHalfScales) {
-#pragma GCC unroll 8
-                for (int m = 0; m < kTokens; ++m) {
-                    auto offset = V::splat_int(neg_sum[m][2 * g + half]);
-                    if (!Format::kHalfScales) offset = V::add_ints(offset, V::splat_int(neg_sum[m][2 * g + 1]));
-                    parts[0][m][0] = parts[0][m][1] = V::shift_left32(offset, Format::kOffsetBits);
-                    if (kChains == 2) parts[kChains - 1][m][0] = parts[kChains - 1][m][1] = V::splat_int(0);
-                }
-            }
-#pragma GCC unroll 4
-            for (int j = 4 * half; j < 4 * half + 4; ++j) {
-                typename V::Ints w[2];
-                Format::quad(panel, j, w);
-#pragma GCC unroll 8
-                for (int m = 0; m < kTokens; ++m) {
-                    const auto four = V::splat4(q[m] + kGroup * g + 4 * j);
-                    auto& part = parts[j % kChains][m];
-                    part[0] = V::template dot4<false>(part[0], w[0], four);
-                    part[1] = V::template dot4<false>(part[1], w[1], four);
-                }
-            }
-            if (half == 0 && !Format::kHalfScales) continue;
+#pragma GCC unroll 2
+        for (int half = 0; half < kParts; ++half) {
+            typename V::Ints parts[kChains][kTokens][2];
 #pragma GCC unroll 8
             for (int m = 0; m < kTokens; ++m) {
+                auto offset = V::splat_int(neg_sum[m][2 * g + half]);
+                if (kParts == 1) offset = V::add_ints(offset, V::splat_int(neg_sum[m][2 * g + 1]));
+                parts[0][m][0] = parts[0][m][1] = V::shift_left32(offset, Format::kOffsetBits);
+                if (kChains == 2) parts[kChains - 1][m][0] = parts[kChains - 1][m][1] = V::splat_int(0);
+            }
+            panel_quads<V, Format, 8 / kParts, kTokens, kChains>(panel, 8 / kParts * half, q, kGroup * g, parts);
+#pragma GCC unroll 8
+            for (int m = 0; m < kTokens; ++m) {
+#pragma GCC unroll 2
                 for (int n = 0; n < 2; ++n) {
                     const auto sum =
                         kChains == 2 ? V::add_ints(parts[0][m][n], parts[kChains - 1][m][n]) : parts[0][m][n];
@@ -127,6 +135,7 @@ void panel_tile(const Linear& c, const uint8_t* panel, int64_t row, int64_t toke
         }
         panel += Format::kGroupBytes + (Format::kHalfScales && g % 8 == 7 ? 64 : 0);
     }
+#pragma GCC unroll 8
     for (int m = 0; m < kTokens; ++m) {
         float* out = c.out + (token + m) * c.out_stride + row;
         V::store(out, sums[m][0]);

@@ -255,13 +255,14 @@ def rows(path: str | Path, asked: Asked, say: Say = lambda _: None) -> Iterator[
 
 
 def start(path: Path) -> dict[str, Any]:
-    """A new process to its first token, its end included."""
+    """A new process to its first token, its end included: the second of two, which finds the file in memory."""
     command = "import sys; from headrace.cli import main; main(sys.argv[1:])"
-    started = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-c", command, "run", str(path), "Hello", "--num-predict", "1"],
-        check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    for _ in range(2):
+        started = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-c", command, "run", str(path), "Hello", "--num-predict", "1"],
+            check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
     return {"kind": "start", "tokens": 1, "seconds": round(time.perf_counter() - started, 3)}
 
 
