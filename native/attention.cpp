@@ -116,13 +116,12 @@ void write(const AttendStep& a, const QueryTile& tile, int64_t kv_head, Partial&
     }
 }
 
-// Each thread takes whole contexts. Ordered by kv head, so that threads get equal ones.
+// Whole contexts are dealt out, those of one kv head after those of another.
 void attend_contexts(const AttendStep& a, const Job& job, float* out) {
     OfThread& own = of_thread(job);
     const std::vector<QueryTile>& tiles = job.pass.scratch.query_tiles;
     const auto count = static_cast<int64_t>(tiles.size());
-    const Range mine = job.mine(count * a.kv_heads);
-    for (int64_t item = mine.begin; item < mine.end; ++item) {
+    Dealer(job.pass.pool).deal(count * a.kv_heads, [&](int64_t item) {
         const QueryTile& tile = tiles[static_cast<size_t>(item % count)];
         const int64_t kv_head = item / count, rows = tile.tokens * (a.heads / a.kv_heads);
         clear(own.whole, rows, a.head_dim);
@@ -131,10 +130,10 @@ void attend_contexts(const AttendStep& a, const Job& job, float* out) {
             merge(own.span.sums.data(), own.span.softmax.data(), rows, a.head_dim, own.whole);
         }
         write(a, tile, kv_head, own.whole, out);
-    }
+    });
 }
 
-// Each thread takes its share of all spans; then contexts are merged.
+// Spans are dealt out; then contexts are merged.
 void attend_spans(const AttendStep& a, const Job& job, float* out) {
     Scratch& scratch = job.pass.scratch;
     OfThread& own = of_thread(job);
@@ -143,17 +142,16 @@ void attend_spans(const AttendStep& a, const Job& job, float* out) {
     const auto span_count = static_cast<int64_t>(scratch.query_spans.size());
     const int64_t heads = a.heads / a.kv_heads, rows_of_head = scratch.query_spans.back().end_row * heads;
     const auto row_of = [&](int64_t kv_head, int64_t row) { return kv_head * rows_of_head + row * heads; };
-    const Range mine = job.mine(span_count * a.kv_heads);
-    for (int64_t item = mine.begin; item < mine.end; ++item) {
+    Dealer(job.pass.pool).deal(span_count * a.kv_heads, [&](int64_t item) {
         const QuerySpan& span = scratch.query_spans[static_cast<size_t>(item % span_count)];
         const QueryTile& tile = tiles[static_cast<size_t>(span.tile)];
         const int64_t kv_head = item / span_count, row = row_of(kv_head, span.end_row - tile.tokens);
         attend_span(a, job, tile, kv_head, span.span, scratch.spans.sums.data() + row * a.head_dim,
                     scratch.spans.softmax.data() + row);
-    }
+    });
     job.pass.pool.sync();
-    const Range to_merge = job.mine(tile_count * a.kv_heads);
-    for (int64_t item = to_merge.begin; item < to_merge.end; ++item) {
+    const Range mine = job.mine(tile_count * a.kv_heads);
+    for (int64_t item = mine.begin; item < mine.end; ++item) {
         const QueryTile& tile = tiles[static_cast<size_t>(item % tile_count)];
         const int64_t kv_head = item / tile_count, rows = tile.tokens * heads;
         clear(own.whole, rows, a.head_dim);

@@ -14,13 +14,27 @@ constexpr int64_t kExpertTokens = 512;  // tokens whose experts run together: bo
 
 // --- matrices --------------------------------------------------------------------------------------------------------
 
-// This thread's share of the columns of out = a w^T.
-void multiply(const Job& job, const Matrix& w, const Activations& a, const int32_t* index, int64_t tokens, float* out,
-              int64_t out_stride) {
-    const Range rows = job.mine(w.rows, w.panels ? kPanelRows : kRowUnit);
+// Rows of a matrix that are dealt out at a time: enough to stream from memory, and so many that the activations of a
+// prompt, which each piece reads anew, count for little.
+int64_t piece_rows(const Matrix& w, int64_t tokens, int threads) {
+    const int64_t unit = w.panels ? kPanelRows : kRowUnit, pieces = tokens > kQueryTile ? 4 : 8;
+    const int64_t rows = std::max(w.rows / (pieces * threads), std::min<int64_t>(256, w.rows / threads));
+    return std::max(rows / unit * unit, unit);
+}
+
+// This thread's part of out = a w^T + bias (none if null): whole columns of `out`.
+void multiply(Dealer& dealer, const Job& job, const Matrix& w, const Activations& a, const int32_t* index,
+              int64_t tokens, float* out, int64_t out_stride, const float* bias = nullptr) {
     const auto* kernels = w.panels ? job.pass.kernels.panels : job.pass.kernels.linear;
-    kernels[static_cast<size_t>(w.type)](
-        {w.data, w.row_bytes, w.columns, rows.begin, rows.end, a, index, tokens, out, out_stride});
+    const int64_t piece = piece_rows(w, tokens, job.pass.pool.threads());
+    dealer.deal((w.rows + piece - 1) / piece, [&](int64_t i) {
+        const int64_t begin = i * piece, end = std::min(begin + piece, w.rows);
+        kernels[static_cast<size_t>(w.type)](
+            {w.data, w.row_bytes, w.columns, begin, end, a, index, tokens, out, out_stride});
+        for (int64_t t = 0; bias && t < tokens; ++t) {
+            for (int64_t r = begin; r < end; ++r) out[t * out_stride + r] += bias[r];
+        }
+    });
 }
 
 void quantise_input(const Job& job, const float* x, int64_t width) {
@@ -50,15 +64,11 @@ void run(const LinearStep& linear, const Job& job, float* out) {
     const float* x = job.in(0);
     if (linear.quantise) quantise_input(job, x, linear.matrices[0].columns);
     const Activations a = job.pass.scratch.input.view(x, 0, linear.matrices[0].columns);
+    Dealer dealer(job.pass.pool);
     for (size_t i = 0; i < linear.matrices.size(); ++i) {
         const Matrix& w = linear.matrices[i];
-        multiply(job, w, a, nullptr, job.rows(), out, job.step.width);
-        if (!linear.biases.empty()) {
-            const Range mine = job.mine(w.rows, w.panels ? kPanelRows : kRowUnit);
-            for (int64_t t = 0; t < job.rows(); ++t) {
-                for (int64_t r = mine.begin; r < mine.end; ++r) out[t * job.step.width + r] += linear.biases[i][r];
-            }
-        }
+        const float* bias = linear.biases.empty() ? nullptr : linear.biases[i].data();
+        multiply(dealer, job, w, a, nullptr, job.rows(), out, job.step.width, bias);
         out += w.rows;
     }
 }
@@ -182,7 +192,8 @@ void run(const Route& r, const Job& job, float* out) {
     const Matrix gate{Type::F32, r.experts, width, width * static_cast<int64_t>(sizeof(float)),
                       reinterpret_cast<const uint8_t*>(r.gate.data())};
     float* scores = job.pass.scratch.scores.data();
-    multiply(job, gate, {job.in(0), nullptr, nullptr, nullptr}, nullptr, job.rows(), scores, r.experts);
+    Dealer dealer(job.pass.pool);
+    multiply(dealer, job, gate, {job.in(0), nullptr, nullptr, nullptr}, nullptr, job.rows(), scores, r.experts);
     job.pass.pool.sync();
     const Range mine = job.mine(job.rows());
     for (int64_t t = mine.begin; t < mine.end; ++t) {
@@ -251,22 +262,25 @@ void run(const Experts& x, const Job& job, float* out) {
         pool.sync();
         const int32_t* start = scratch.expert_start.data();
         const Activations a = scratch.input.view(input, 0, width);
+        Dealer inner(pool);
         for (size_t e = 0; e < x.gate.size(); ++e) {
             const int32_t* tokens = scratch.pair_token.data() + start[e];
             const int64_t count = start[e + 1] - start[e], at = start[e] * x.hidden;
             if (count == 0) continue;
-            multiply(job, x.gate[e], a, tokens, count, scratch.gate.data() + at, x.hidden);
-            multiply(job, x.up[e], a, tokens, count, scratch.up.data() + at, x.hidden);
+            multiply(inner, job, x.gate[e], a, tokens, count, scratch.gate.data() + at, x.hidden);
+            multiply(inner, job, x.up[e], a, tokens, count, scratch.up.data() + at, x.hidden);
         }
         pool.sync();
         activate(x, job, n * x.top_k);
         pool.sync();
+        Dealer outer(pool);
         for (size_t e = 0; e < x.down.size(); ++e) {
             const int64_t count = start[e + 1] - start[e];
             if (count == 0) continue;
-            multiply(job, x.down[e], scratch.hidden.view(scratch.gate.data(), start[e], x.hidden), nullptr, count,
-                     scratch.down.data() + start[e] * width, width);
+            multiply(outer, job, x.down[e], scratch.hidden.view(scratch.gate.data(), start[e], x.hidden), nullptr,
+                     count, scratch.down.data() + start[e] * width, width);
         }
+        pool.sync();
         combine(x, job, routing, first, n, out);
         pool.sync();
     }

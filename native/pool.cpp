@@ -49,10 +49,14 @@ void Pool::work(int thread) {
 }
 
 void Pool::sync() {
-    if (threads_ == 1) return;
+    if (threads_ == 1) {
+        claimed_ = 0;
+        return;
+    }
     const uint32_t phase = phase_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(threads_)) {
         arrived_.store(0, std::memory_order_relaxed);
+        next_.store(0, std::memory_order_relaxed);
         phase_.store(phase + 1, std::memory_order_release);
         phase_.notify_all();
     } else {

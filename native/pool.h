@@ -1,5 +1,7 @@
 // Persistent threads: one `run` is one parallel region, in which every thread runs the same body and meets the others
-// at `sync`. Work is divided statically (`share`), so who computes what depends on the thread count alone.
+// at `sync`. Small work is divided statically (`share`); large work is dealt out in pieces (`Dealer`) to whoever comes
+// for the next one, so that a thread whose processor is busy with something else does not hold up the rest. Who
+// computes what never changes a result.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -31,6 +33,9 @@ class Pool {
     // A barrier: every thread of the region calls it, and none goes on before all have come.
     void sync();
 
+    // The next number since the last barrier, from 0 on.
+    int64_t claim() { return threads_ == 1 ? claimed_++ : next_.fetch_add(1, std::memory_order_relaxed); }
+
   private:
     void start();
     void work(int thread);
@@ -42,7 +47,27 @@ class Pool {
     alignas(64) std::atomic<uint32_t> region_{0};   // counts regions: a change wakes the workers
     alignas(64) std::atomic<uint32_t> arrived_{0};  // threads that wait at the barrier
     alignas(64) std::atomic<uint32_t> phase_{0};    // counts barriers: a change lets the waiting threads go on
+    alignas(64) std::atomic<int64_t> next_{0};      // pieces claimed since the last barrier
+    int64_t claimed_ = 0;                           // the same for one thread
     std::vector<std::thread> workers_;
+};
+
+// One thread's view of the work that is dealt out between two barriers. Every thread has one and calls `deal` for the
+// same work in the same order.
+class Dealer {
+  public:
+    explicit Dealer(Pool& pool) : pool_(pool), piece_(pool.claim()) {}
+
+    // Calls body(i) for those of the next `count` pieces that fall to this thread.
+    template <typename Body>
+    void deal(int64_t count, const Body& body) {
+        for (; piece_ < dealt_ + count; piece_ = pool_.claim()) body(piece_ - dealt_);
+        dealt_ += count;
+    }
+
+  private:
+    Pool& pool_;
+    int64_t piece_, dealt_ = 0;
 };
 
 struct Range {
