@@ -28,7 +28,6 @@ from headrace.errors import (
     Unsupported,
     UserError,
 )
-from headrace.machine import memory_bytes
 from headrace.tools import builtin
 from tests import random_models
 
@@ -327,23 +326,3 @@ def test_make_without_a_compiler(tmp_path: Path) -> None:
     sentence = "Headrace needs a C++ compiler: install g++ or clang, or name yours with CXX=..."
     assert sentence in done.stdout.splitlines()
     assert not (tmp_path / "venv").exists()
-
-
-# --- memory ----------------------------------------------------------------------------------------------------------
-
-
-def test_memory_is_the_machines_cut_to_the_cgroups(tmp_path: Path) -> None:
-    meminfo, limit, none = tmp_path / "meminfo", tmp_path / "memory.max", tmp_path / "none"
-    meminfo.write_text("MemTotal:       24576 kB\nMemFree:        1 kB\n")
-    limit.write_text("1048576\n")
-    assert memory_bytes(meminfo, limit) == 1 << 20
-    assert memory_bytes(meminfo, none) == 24 << 20
-    assert memory_bytes(none, limit) == 1 << 20
-    assert memory_bytes(none, none) is None
-    limit.write_text("max\n")
-    assert memory_bytes(meminfo, limit) == 24 << 20
-    limit.write_text(f"{1 << 62}\n")
-    assert memory_bytes(meminfo, limit) == 24 << 20
-    meminfo.write_text("nothing of use")
-    assert memory_bytes(meminfo, none) is None
-    assert memory_bytes() is None or memory_bytes() > 1 << 28

@@ -89,13 +89,15 @@ MUTATIONS = (
     Mutation(P + "convert.py", "head=name == head", "head=False", ("tests/test_convert.py",)),
     Mutation(P + "cli/run.py", 'return "\\n".join(parts)', "return parts[0]", ("tests/cli/test_run.py",)),
     # the native core
-    Mutation("native/operations.cpp", "const float angle = static_cast<float>(position) * a.frequencies[i];", "const float angle = static_cast<float>(position + 1) * a.frequencies[i] * 1.01f;", NATIVE),
-    Mutation("native/operations.cpp", "const float scale = 1 / std::sqrt(static_cast<float>(n));", "const float scale = 1;", NATIVE),
+    Mutation("native/attention.cpp", "const float angle = static_cast<float>(position) * a.frequencies[i];", "const float angle = static_cast<float>(position + 1) * a.frequencies[i] * 1.01f;", NATIVE),
+    Mutation("native/attention.cpp", "const float scale = 1 / std::sqrt(static_cast<float>(n));", "const float scale = 1;", NATIVE),
     Mutation("native/operations.cpp", "weights[j] = scores[best];", "weights[j] = most;", NATIVE),
     Mutation("native/operations.cpp", "copy_rows(u + written * c.width, cache.inputs", "copy_rows(u, cache.inputs", NATIVE),
     Mutation("native/sample.cpp", "logit > 0 ? logit / s.repeat_penalty", "logit < 0 ? logit / s.repeat_penalty", NATIVE),
     Mutation("native/sample.cpp", "before >= top_p * total", "before >= top_p", NATIVE),
     Mutation("native/sample.cpp", "mix(mix(seed) ^ mix(~position))", "mix(mix(seed))", NATIVE),
-    Mutation("native/cache.cpp", "lane = offset % kTile;", "lane = offset % kTile / 2;", NATIVE),
+    Mutation("native/attention.cpp", "if (softmax[r].total == 0) continue;", "if (r == 0) continue;", NATIVE),
+    Mutation("native/cache.cpp", "at = offset % kTile;", "at = offset % kTile / 2;", NATIVE),
+    Mutation("native/cache.cpp", "Rounding{largest / 127, inverse}", "Rounding{largest / 126, inverse}", NATIVE),
     Mutation("native/kernels/scalar.cpp", "sum / static_cast<float>(n) + eps", "sum / static_cast<float>(n)", NATIVE),
 )  # fmt: skip
