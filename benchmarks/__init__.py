@@ -1,0 +1,1 @@
+"""For developers: Headrace beside its peers."""
