@@ -62,7 +62,7 @@ double half_value(uint16_t bits) {
 uint16_t half_bits(double x) {
     const uint16_t sign = std::signbit(x) ? 0x8000 : 0;
     if (std::isnan(x)) return sign | 0x7e00;
-    if (std::fabs(x) >= 65520) return sign | 0x7c00;  // half a step above the largest number
+    if (std::fabs(x) >= 65520) return sign | 0x7c00;                    // half a step above the largest number
     const int last = x == 0 ? -24 : std::max(std::ilogb(x), -14) - 10;  // the exponent of the last place
     const auto steps = static_cast<int>(std::nearbyint(std::ldexp(std::fabs(x), -last)));
     return static_cast<uint16_t>(sign + (last + 24) * 1024 + steps);  // 2048 steps carry into the exponent
