@@ -14,6 +14,7 @@ import click
 from headrace import nano
 from headrace.cli import _saved
 from headrace.cli._display import Screen, display_for_stdout, unechoed
+from headrace.cli._progress import progress
 from headrace.cli._saved import Conversation
 from headrace.errors import HeadraceError
 from headrace.events import Done
@@ -21,15 +22,8 @@ from headrace.machine import peak_memory_bytes
 from headrace.model import Model, load
 from headrace.transcript import Transcript
 
+PACKING = "packing for this machine, once"
 JSON_INSTRUCTION = "Answer with JSON only."
-
-
-def show_packing(done: int, total: int) -> None:
-    """A line on stderr while a model is packed, which happens once."""
-    end = "\n" if done == total else ""
-    click.echo(
-        f"\rpacking for this machine, once: {done / total:4.0%} of {total / 2**20:,.0f} MiB{end}", nl=False, err=True
-    )
 
 
 @dataclass(slots=True)
@@ -70,7 +64,7 @@ class Session:
     ) -> Session:
         """Loads the model. Built-in tools are offered where asked for, and to nano where nothing is said."""
         began = time.perf_counter()
-        model = load(name, num_ctx=num_ctx, threads=threads, kv=kv, progress=show_packing)
+        model = load(name, num_ctx=num_ctx, threads=threads, kv=kv, progress=progress(PACKING))
         if num_ctx is not None:
             _warn_of_a_long_window(model)
         offered = tools == "builtin" or (tools is None and name == nano.NAME)
@@ -110,7 +104,7 @@ class Session:
     def switch(self, name: str) -> None:
         """Another model, for a new conversation; the former is kept for as long as --keep-alive says."""
         if name != self.name:
-            model = self._unpark(name) or load(name, threads=self.model.threads, kv=self.kv, progress=show_packing)
+            model = self._unpark(name) or load(name, threads=self.model.threads, kv=self.kv, progress=progress(PACKING))
             self._park()
             self.name, self.model = name, model
             self.tools = "builtin" if name == nano.NAME else None
@@ -118,7 +112,7 @@ class Session:
 
     def resize(self, num_ctx: int) -> None:
         """The same model with another window; the conversation stays."""
-        model = load(self.name, num_ctx=num_ctx, threads=self.model.threads, kv=self.kv, progress=show_packing)
+        model = load(self.name, num_ctx=num_ctx, threads=self.model.threads, kv=self.kv, progress=progress(PACKING))
         _warn_of_a_long_window(model)
         self.model.close()
         self.model = model

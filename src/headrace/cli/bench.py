@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from headrace.cli._progress import progress
 from headrace.errors import RequestInvalid
 
 
@@ -71,15 +72,10 @@ def command(
 
             model = str(out or Path(folder) / f"{synthetic.replace(':', '-')}.gguf")
             if not Path(model).exists():
-                synthesise(synthetic, Path(model), quant, head, _progress)
-                click.echo("", err=True)
+                synthesise(synthetic, Path(model), quant, head, progress("writing"))
         machine_facts = bench.limits(max(asked.threads))
         rows = list(bench.rows(str(model), asked, lambda text: click.echo(text, err=True)))
     click.echo(json.dumps({"machine": machine_facts, "rows": rows}) if as_json else table(machine_facts, rows))
-
-
-def _progress(done: int, total: int) -> None:
-    click.echo(f"\rwriting {done / total:4.0%} of {total / 2**20:,.0f} MiB", nl=False, err=True)
 
 
 def table(facts: dict[str, Any], rows: list[dict[str, Any]]) -> str:

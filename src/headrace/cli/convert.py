@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from headrace.cli._progress import progress
 from headrace.errors import RequestInvalid
 
 
@@ -20,11 +21,6 @@ def command(source: Path, destination: Path, outtype: str, force: bool) -> None:
         raise RequestInvalid(f"{destination} exists: --force writes over it")
     from headrace.convert import convert  # NumPy and the tokenizer: not needed for `--help`
 
-    warnings = convert(source, destination, outtype, _show_progress)
-    click.echo("", err=True)
+    warnings = convert(source, destination, outtype, progress("writing"))
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
-
-
-def _show_progress(done: int, total: int) -> None:
-    click.echo(f"\r{done / total:4.0%} of {total / 2**20:,.0f} MiB", nl=False, err=True)

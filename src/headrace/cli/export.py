@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from headrace.cli._progress import progress
 from headrace.errors import RequestInvalid
 
 
@@ -19,9 +20,4 @@ def command(packed: Path, destination: Path, force: bool) -> None:
         raise RequestInvalid(f"{destination} exists: --force writes over it")
     from headrace.engine.packed import export  # NumPy: not needed for `--help`
 
-    export(packed, destination, _show_progress)
-    click.echo("", err=True)
-
-
-def _show_progress(done: int, total: int) -> None:
-    click.echo(f"\r{done / total:4.0%} of {total / 2**20:,.0f} MiB", nl=False, err=True)
+    export(packed, destination, progress("writing"))
