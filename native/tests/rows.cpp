@@ -118,6 +118,17 @@ void test_quantise(Report& report, const Sets& sets) {
     }
     ties.resize(ties.size() / kGroup * kGroup);
     check_quantise(report, sets, ties, "ties");
+    // With any other largest magnitude, what lies at a tie is decided by how x (127 / max |x|) rounds.
+    std::vector<float> near_ties;
+    for (int i = 0; i < 400; ++i) {
+        const float largest = random.uniform(0.5f, 4);
+        near_ties.push_back(largest);
+        for (int64_t k = 1; k < kGroup; ++k) {
+            const auto tie = static_cast<float>((static_cast<double>(random.whole(-127, 126)) + 0.5) * largest / 127);
+            near_ties.push_back(k % 3 == 0 ? tie : std::nextafter(tie, k % 3 == 1 ? -9.0f : 9.0f));
+        }
+    }
+    check_quantise(report, sets, near_ties, "almost ties");
     // All sizes down to those that count as zero.
     const float edge = 127 / FLT_MAX;
     for (float largest : {0.0f, -0.0f, 0x1p-149f, 0x1p-127f, std::nextafter(edge, 0.0f), std::nextafter(edge, 1.0f),

@@ -45,8 +45,11 @@ def build(into: Path, **settings: str) -> Path:
 
 
 def run(program: Path, *tests: str, isa: str = "") -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"HEADRACE_ISA": isa, "UBSAN_OPTIONS": "print_stacktrace=1"}
-    return subprocess.run([str(program), *tests], env=environment, capture_output=True, text=True, errors="replace")
+    """With a time limit, for a thread that waits for ever is one of the mistakes that are looked for."""
+    options = {"UBSAN_OPTIONS": "print_stacktrace=1", "TSAN_OPTIONS": "halt_on_error=1"}
+    environment = os.environ | options | {"HEADRACE_ISA": isa}
+    command = [str(program), *tests]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", timeout=900)
 
 
 def assert_passed(done: subprocess.CompletedProcess[str], isa: str) -> None:
