@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -48,4 +49,5 @@ class Scripted:
 
 
 headrace.model.load = Scripted  # type: ignore[assignment]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins with it ignored
 main()
