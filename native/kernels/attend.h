@@ -134,7 +134,7 @@ float to_int16(const float* x, int64_t n, int16_t* q) {
         nan |= V::any_nan(numbers);
     }
     const float largest = V::largest(largest_lanes);
-    const bool usable = !nan && largest > kLeast && largest < kInfinity;
+    const bool usable = !nan && largest >= kLeast && largest < kInfinity;
     const auto inverse = V::splat(usable ? kMost / largest : 0);
     for (i = 0; i < n; i += V::kLanes) {
         const auto numbers = usable ? load_first_or_all<V>(x + i, n - i) : V::splat(0);

@@ -82,7 +82,7 @@ struct Softmax {
 //             sums = o, softmax = (m, l).
 //             fp16, fp32: both sums in fp32, dimension after dimension and position after position.
 //             int8: q and, for each tile, w[j] times value j's scale become integers of 15 bits and a sign by the
-//             largest magnitude among them; integer sums are exact.
+//             largest magnitude among them (zero, if 32767 / it overflows); integer sums are exact.
 // LIMITS      tokens <= kQueryTile; head_dim <= kMaxInt8HeadDim for int8
 struct Attend {
     const float* q;
@@ -107,14 +107,15 @@ struct Kernels {
     void (*panels[kTypes])(const Linear&);
 
     // Groups of 32: d = max |x| / 127, q = x (127 / max |x|) rounded half to even. A group whose largest magnitude is
-    // so small that 127 / max |x| overflows counts as zero; one that holds a NaN gets the scale NaN. x [n], q [n],
-    // scale [n / 32], neg_sum [n / 16]; n is a multiple of 32.
+    // so small that 127 / max |x| overflows counts as zero; one that holds a NaN gets the scale NaN, an infinite one
+    // the scale infinity, and zeros for q. x [n], q [n], scale [n / 32], neg_sum [n / 16]; n is a multiple of 32.
     void (*quantise)(const float* x, int64_t n, int8_t* q, float* scale, int32_t* neg_sum);
 
     // out[i] = x[i] / sqrt(mean of x^2 + eps) * weight[i], i < n. In place is allowed.
     void (*norm)(const float* x, const float* weight, float eps, int64_t n, float* out);
 
-    // out[i] = gate[i] / (1 + exp(-gate[i])) * up[i], i < n. In place is allowed.
+    // out[i] = gate[i] / (1 + exp(-gate[i])) * up[i], i < n. In place is allowed. Vectors end the exponential at e^88,
+    // so a gate beyond -88 leaves at most 6e-39 of itself where the formula leaves less.
     void (*swiglu)(const float* gate, const float* up, int64_t n, float* out);
 
     // One for each KvType.

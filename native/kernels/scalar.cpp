@@ -210,7 +210,7 @@ void quantise(const float* x, int64_t n, int8_t* q, float* scale, int32_t* neg_s
             nan |= isnan(x[k]);
             largest = fmaxf(largest, fabsf(x[k]));
         }
-        const bool usable = !nan && largest > 127 / FLT_MAX && largest <= FLT_MAX;
+        const bool usable = !nan && largest >= 127 / FLT_MAX && largest <= FLT_MAX;
         scale[g] = nan ? NAN : isinf(largest) ? largest : usable ? largest / 127 : 0;
         int32_t sum[2] = {0, 0};
         for (int k = 0; k < kGroup; ++k) {

@@ -179,7 +179,7 @@ void quantise(const float* x, int64_t n, int8_t* q, float* scale, int32_t* neg_s
             nan |= V::any_nan(V::load(x + i));
         }
         const float largest = V::largest(largest_lanes);
-        const bool usable = !nan && largest > kLeast && largest < kInfinity;
+        const bool usable = !nan && largest >= kLeast && largest < kInfinity;
         scale[g] = nan ? __builtin_nanf("") : largest == kInfinity ? largest : usable ? largest / 127 : 0;
         const auto inverse = V::splat(127 / largest);
         for (int64_t half = 0; half < 2; ++half) {

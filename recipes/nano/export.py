@@ -29,7 +29,7 @@ _OPERATOR = {
 def hf_tensors(state: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
     """The training module's tensors under the names and shapes of `Lfm2MoeForCausalLM`, one entry for each expert."""
     tensors = {
-        "model.embed_tokens.weight": state["embed"],
+        "model.embed_tokens.weight": _embedding(state),
         "model.embedding_norm.weight": state["embedding_norm.weight"],
     }
     for index, kind in enumerate(config.layer_types):
@@ -43,6 +43,13 @@ def hf_tensors(state: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]
         part = _dense(state, ours) if dense else _experts(state, ours)
         tensors |= {theirs + "feed_forward." + name: tensor for name, tensor in part.items()}
     return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _embedding(state: Mapping[str, Tensor]) -> Tensor:
+    words, forms, own, word_of, form_of = (
+        state[f"embedding.{name}"] for name in ("words", "forms", "own", "word_of", "form_of")
+    )
+    return words[word_of] + forms[form_of] + own
 
 
 def _dense(state: Mapping[str, Tensor], layer: str) -> dict[str, Tensor]:

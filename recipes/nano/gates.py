@@ -38,7 +38,7 @@ def exactness(model: Nano, tokenizer: Tokenizer, count: int = 40, seed: int = 77
 def _is_exact(model: Nano, tokenizer: Tokenizer, prefix: Prefix, exchange: Exchange) -> bool:
     (asked, _), (said, _), *_ = dialogues.segments([exchange])
     before, wanted = encode(tokenizer, asked), encode(tokenizer, said)
-    device = model.embed.device
+    device = model.embedding_norm.weight.device
     start = torch.tensor(encode(tokenizer, prefix.text()), device=device)
     hidden = model(Batch(start, torch.tensor([before + wanted], device=device)))[len(start) + len(before) - 1 : -1]
     return bool((model.head(hidden).argmax(-1) == torch.tensor(wanted, device=device)).all())

@@ -251,25 +251,56 @@ class Layer(nn.Module):
         return out
 
 
+class Embedding(nn.Module):
+    """A token's vector while it is trained: its word's, its form's ("a space before it", "capital"), and one of its own.
+
+    What copies "bag" into a place that wants " bag" or "Bag" has then only to choose the form: with vectors that are
+    trained apart it had to learn that step for each word, and half of what went wrong in calls was just that. The sum
+    is an ordinary embedding, which is what ships.
+    """
+
+    FORMS = 4
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        size = (config.vocab_size, config.hidden_size)
+        self.words, self.forms = nn.Parameter(torch.zeros(size)), nn.Parameter(torch.zeros(self.FORMS, size[1]))
+        self.own = nn.Parameter(torch.zeros(size))
+        self.register_buffer("word_of", torch.arange(config.vocab_size))  # the row of the first token with that word
+        self.register_buffer("form_of", torch.zeros(config.vocab_size, dtype=torch.long))
+        self.word_of: Tensor
+        self.form_of: Tensor
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[..., hidden]."""
+        words, forms = F.embedding(self.word_of[tokens], self.words), F.embedding(self.form_of[tokens], self.forms)
+        return words + forms + F.embedding(tokens, self.own)
+
+    def table(self) -> Tensor:
+        """[vocabulary, hidden]."""
+        return F.embedding(self.word_of, self.words) + F.embedding(self.form_of, self.forms) + self.own
+
+
 class Nano(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+        self.embedding = Embedding(config)
         self.layers = nn.ModuleList(Layer(config, index) for index in range(len(config.layer_types)))
         self.embedding_norm = Norm(config.hidden_size, config.norm_eps)
 
     def forward(self, batch: Batch, dtype: torch.dtype = torch.float32) -> Tensor:
         """Final hidden states [P + N * L, hidden], normed."""
-        x = self.embed[batch.tokens].to(dtype)
+        x = self.embedding(batch.tokens).to(dtype)
         shape = self.shape_of(batch, dtype)
         for layer in self.blocks():
             x = layer(x, shape)
         normed: Tensor = self.embedding_norm(x)
         return normed
 
-    def head(self, hidden: Tensor) -> Tensor:
-        return linear(hidden, self.embed)
+    def head(self, hidden: Tensor, table: Tensor | None = None) -> Tensor:
+        """Logits; `table` is the embedding's, where it is at hand."""
+        return linear(hidden, self.embedding.table() if table is None else table)
 
     def blocks(self) -> list[Layer]:
         return [layer for layer in self.layers if isinstance(layer, Layer)]
@@ -294,30 +325,35 @@ def causal(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.full((length, length), -3e4, dtype=dtype, device=device).triu(1)
 
 
-def identities(pieces: list[str], width: int, g: torch.Generator) -> Tensor:
-    """[vocabulary, width]: what a token is; forms of one word ("book", " Book", "books") begin near one another.
-
-    A token's vector is mostly its stem's, with a part for the word, one for the token alone, and common directions for
-    "a space before it" and "capital": so that what matches a word matches its other forms, and forms can be chosen.
+def start_embedding(embedding: Embedding, pieces: list[str], identity: slice, g: torch.Generator) -> None:
+    """What a token is stands in the dimensions `identity`; forms of one word ("book", " Book", "books") begin near one
+    another: a word's vector is mostly its stem's, and a token's mostly its word's.
     """
-    known = {piece.lower().removeprefix("Ġ") for piece in pieces}
-    words = [piece.lower().removeprefix("Ġ") for piece in pieces]
-    stems = [_stem(word, known) for word in words]
-    spaced = torch.tensor([float(piece.startswith("Ġ") and len(piece) > 1) for piece in pieces])
-    capital = torch.tensor([float(piece.removeprefix("Ġ")[:1].isupper()) for piece in pieces])
+    width = identity.stop - identity.start
+    words = [_word(piece) for piece in pieces]
+    stems = [_stem(word, set(words)) for word in words]
+    first = {word: index for index, word in reversed([*enumerate(words)])}
 
     def of(names: list[str]) -> Tensor:
         order = {name: index for index, name in enumerate(dict.fromkeys(names))}
         return torch.randn(len(order), width, generator=g)[torch.tensor([order[name] for name in names])]
 
-    own = torch.randn(len(pieces), width, generator=g)
-    forms = torch.randn(2, width, generator=g)
-    return (
-        0.7 * of(stems)
-        + 0.45 * of(words)
-        + 0.35 * own
-        + 0.35 * (spaced[:, None] * forms[0] + capital[:, None] * forms[1])
-    )
+    embedding.word_of.copy_(torch.tensor([first[word] for word in words]))
+    embedding.form_of.copy_(torch.tensor([_form(piece) for piece in pieces]))
+    embedding.words[:, identity] = 0.48 * (0.7 * of(stems) + 0.45 * of(words))
+    embedding.own[:, identity] = 0.48 * 0.35 * torch.randn(len(pieces), width, generator=g)
+    spaced, capital = 0.48 * 0.35 * torch.randn(2, width, generator=g)
+    embedding.forms[:, identity] = torch.stack([torch.zeros(width), spaced, capital, spaced + capital])
+
+
+def _word(piece: str) -> str:
+    """Lower-case, without the space before it."""
+    return piece.lower() if piece == "Ġ" else piece.lower().removeprefix("Ġ")
+
+
+def _form(piece: str) -> int:
+    spaced, capital = piece.startswith("Ġ") and piece != "Ġ", piece.removeprefix("Ġ")[:1].isupper()
+    return spaced + 2 * capital
 
 
 def _stem(word: str, known: set[str]) -> str:
@@ -345,9 +381,10 @@ def initialise(model: Nano, seed: int, pieces: list[str]) -> None:
     for parameter in model.parameters():
         if parameter.dim() > 1:
             parameter.copy_(torch.randn(parameter.shape, generator=g) * parameter.shape[-1] ** -0.5)
-    model.embed.zero_()
-    model.embed[:, 0] = 4.0
-    model.embed[:, identity] = identities(pieces, width // 2, g) * 0.48
+    for part in model.embedding.parameters():
+        part.zero_()
+    model.embedding.words[:, 0] = 4.0
+    start_embedding(model.embedding, pieces, identity, g)
     model.embedding_norm.weight.fill_(0.125)
     for layer in model.blocks():
         _start_layer(layer, c)

@@ -124,8 +124,10 @@ def _drill(rng: random.Random, vocab_size: int) -> tuple[Batch, Tensor]:
 def loss_of(model: Nano, batch: Batch, targets: Tensor, dtype: torch.dtype) -> Tensor:
     hidden = model(batch, dtype)[len(batch.prefix) :]
     wanted = (targets >= 0).nonzero()[:, 0]
+    table = model.embedding.table()
     losses = [
-        F.cross_entropy(model.head(hidden[rows]).float(), targets[rows], reduction="sum") for rows in wanted.split(256)
+        F.cross_entropy(model.head(hidden[rows], table).float(), targets[rows], reduction="sum")
+        for rows in wanted.split(256)
     ]
     return torch.stack(losses).sum() / len(wanted)
 
@@ -153,12 +155,14 @@ class Trainer:
         self.step = self.tokens = self.pool = self.in_pool = 0
 
     def _groups(self) -> list[dict[str, Any]]:
-        matrices = [p for p in self.model.parameters() if p.dim() > 1]
+        own = self.model.embedding.own
+        matrices = [p for p in self.model.parameters() if p.dim() > 1 and p is not own]
         vectors = [p for p in self.model.parameters() if p.dim() == 1]
         # Norm weights are few and each moves a whole channel: the matrices' rate upsets them.
         return [
             {"params": matrices, "weight_decay": 0.05, "share": 1.0},
             {"params": vectors, "weight_decay": 0.0, "share": 0.15},
+            {"params": [own], "weight_decay": 0.05, "share": 0.15},  # a form should differ from its word by its form
         ]
 
     def run(self, folder: Path, save_every: float = 180.0, gates_every: int = 500) -> None:
@@ -234,7 +238,8 @@ class Trainer:
         """Weights of the last few hundred steps; young runs forget their start sooner."""
         keep = min(0.997, self.step / (self.step + 20))
         for name, value in self.model.state_dict().items():
-            self.average[name].lerp_(value, 1 - keep)
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - keep)
 
     def save(self, path: Path) -> None:
         state = {"model": self.model.state_dict(), "average": self.average, "optimiser": self.optimiser.state_dict()}
