@@ -40,7 +40,7 @@ def _is_exact(model: Nano, tokenizer: Tokenizer, prefix: Prefix, exchange: Excha
     before, wanted = encode(tokenizer, asked), encode(tokenizer, said)
     device = model.embedding_norm.weight.device
     start = torch.tensor(encode(tokenizer, prefix.text()), device=device)
-    hidden = model(Batch(start, torch.tensor([before + wanted], device=device)))[len(start) + len(before) - 1 : -1]
+    hidden = model(Batch(start, torch.tensor([before + wanted], device=device)))[len(before) - 1 : -1]
     return bool((model.head(hidden).argmax(-1) == torch.tensor(wanted, device=device)).all())
 
 

@@ -1,20 +1,26 @@
 """The training module: LFM2-MoE as `Lfm2MoeForCausalLM` computes it, over one prefix and many dialogues that follow it.
 
-A step's tokens lie flat, the prefix first: [P + N * L, hidden]. Whatever looks at one token alone (norms, projections,
-experts) sees one long matrix; only the convolution and the attention know that N dialogues continue one prefix.
+A step's tokens lie flat, the prefix first, without the padding of shorter dialogues: [T, hidden]. Whatever looks at one
+token alone (norms, projections, experts) sees one long matrix; only the convolution and the attention know that N
+dialogues continue one prefix. Lengths are rounded up, for oneDNN compiles each product for its shape: with every step's
+own lengths that took longer than the products.
 """
 
 # ruff: noqa: E501 (a wording stands on one line)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cache, wraps
+from itertools import product
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its common name)
 from torch import Tensor, nn
+
+from recipes.nano import vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +73,113 @@ MINIATURE = Config(
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One prefix [P] and the dialogues after it [N, L]; dialogue tokens stand at P + gap and on."""
+    """One prefix [P] and the dialogues after it [N, L], filled up with PAD at their ends; they stand at P + gap and on."""
 
     prefix: Tensor
     dialogues: Tensor
     gap: int = 0
 
+    def to(self, device: str) -> Batch:
+        return Batch(self.prefix.to(device), self.dialogues.to(device), self.gap)
+
     @property
-    def tokens(self) -> Tensor:
-        return torch.cat([self.prefix, self.dialogues.flatten()])
+    def real(self) -> Tensor:
+        """Places [R] in the flattened dialogues that hold a token."""
+        return self.dialogues.flatten().nonzero()[:, 0]
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the convolution and the attention need to know of a batch."""
+    """What the convolution and the attention need to know of a batch whose T flat tokens are prefix, dialogues, filling."""
 
     prefix: int
     count: int
     length: int
+    tokens: int
+    real: Tensor
     rope: tuple[Tensor, Tensor]
     prefix_mask: Tensor
+    past_mask: Tensor
     mask: Tensor
+
+    def apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[T, ...] -> the prefix's [P, ...] and the dialogues' [N, L, ...], 0 where they are filled up."""
+        rows = _Spread.apply(x[self.prefix : self.prefix + len(self.real)], self.real, self.count * self.length)
+        return x[: self.prefix], rows.view(self.count, self.length, *x.shape[1:])
+
+    def together(self, prefix: Tensor, dialogues: Tensor) -> Tensor:
+        """The reverse, from [P, width] and [N * L, width]."""
+        rows = pick(dialogues, self.real)
+        filling = prefix.new_zeros(self.tokens - len(prefix) - len(rows), prefix.shape[1])
+        return torch.cat([prefix, rows, filling])
+
+
+class _Spread(torch.autograd.Function):
+    """Rows put at given places of a longer matrix of zeros. Its gradient picks them again, which autograd's own
+    indexing, made for places that may repeat, does many times more slowly."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, places: Tensor, length: int) -> Tensor:
+        ctx.save_for_backward(places)
+        return rows.new_zeros(length, *rows.shape[1:]).index_copy_(0, places, rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient.index_select(0, ctx.saved_tensors[0]), None, None
+
+
+class _Pick(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.length = len(rows)
+        return rows.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        whole = gradient.new_zeros(ctx.length, *gradient.shape[1:])
+        return whole.index_copy_(0, ctx.saved_tensors[0], gradient), None
+
+
+def pick(rows: Tensor, places: Tensor) -> Tensor:
+    """The rows [len(places), ...] at `places`, none of which occurs twice."""
+    picked: Tensor = _Pick.apply(rows, places)
+    return picked
+
+
+class _Deal(torch.autograd.Function):
+    """Each token's row [T, hidden] at its `slots` [T, k] among the experts' rows [E * capacity, hidden]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slots: Tensor, capacity: int) -> Tensor:
+        ctx.save_for_backward(slots)
+        token_of = slots.new_zeros(capacity)
+        token_of[slots] = torch.arange(len(slots), device=slots.device)[:, None]
+        return x.index_select(0, token_of)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (slots,) = ctx.saved_tensors
+        return gradient.index_select(0, slots.flatten()).view(*slots.shape, -1).sum(1), None, None
+
+
+def up_to(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+_compiling = False
+
+
+def compile_steps() -> None:
+    """From here on, what is `fused` is compiled when it is first called, which takes a minute in all."""
+    global _compiling
+    _compiling = True
+
+
+def fused(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Steps that touch each number once or twice are bound by memory: compiled, a chain of them is one pass."""
+    compiled = cache(lambda: torch.compile(function, dynamic=True))
+    return wraps(function)(lambda *arguments: (compiled() if _compiling else function)(*arguments))
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -102,7 +194,13 @@ class Norm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+        normed: Tensor = normalise(x, self.weight, self.eps)
+        return normed
+
+
+@fused
+def normalise(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return F.rms_norm(x, weight.shape, weight.to(x.dtype), eps)
 
 
 def matrix(rows: int, columns: int) -> nn.Parameter:
@@ -118,19 +216,21 @@ class ShortConv(nn.Module):
 
     def forward(self, x: Tensor, shape: Shape) -> Tensor:
         before, after, value = linear(x, self.in_proj).chunk(3, dim=-1)
-        gated = before * value
+        prefix, dialogues = shape.apart(before * value)
         past = self.taps.shape[1] - 1
-        prefix = F.pad(gated[: shape.prefix], (0, 0, past, 0))
+        prefix = F.pad(prefix, (0, 0, past, 0))
         state = prefix[-past:].expand(shape.count, past, -1)
-        following = torch.cat([state, gated[shape.prefix :].view(shape.count, shape.length, -1)], dim=1)
-        mixed = torch.cat([self.convolve(prefix), self.convolve(following).flatten(0, 1)])
+        following = convolve(torch.cat([state, dialogues], dim=1), self.taps)
+        mixed = shape.together(convolve(prefix, self.taps), following.flatten(0, 1))
         return linear(after * mixed, self.out_proj)
 
-    def convolve(self, x: Tensor) -> Tensor:
-        """[..., past + T, hidden] -> [..., T, hidden]; the last tap is the current token's."""
-        taps = self.taps.to(x.dtype)
-        length = x.shape[-2] - taps.shape[1] + 1
-        return sum(x[..., k : k + length, :] * taps[:, k] for k in range(taps.shape[1]))  # type: ignore[return-value]
+
+@fused
+def convolve(x: Tensor, taps: Tensor) -> Tensor:
+    """[..., past + T, hidden] -> [..., T, hidden]; the last tap is the current token's."""
+    taps = taps.to(x.dtype)
+    length = x.shape[-2] - taps.shape[1] + 1
+    return sum(x[..., k : k + length, :] * taps[:, k] for k in range(taps.shape[1]))  # type: ignore[return-value]
 
 
 class Attention(nn.Module):
@@ -144,45 +244,50 @@ class Attention(nn.Module):
         self.q_layernorm, self.k_layernorm = Norm(c.head_dim, c.norm_eps), Norm(c.head_dim, c.norm_eps)
 
     def forward(self, x: Tensor, shape: Shape) -> Tensor:
-        q = rotate(self.q_layernorm(linear(x, self.q_proj).view(len(x), -1, self.head_dim)), shape.rope)
-        k = rotate(self.k_layernorm(linear(x, self.k_proj).view(len(x), -1, self.head_dim)), shape.rope)
-        v = linear(x, self.v_proj).view(len(x), -1, self.head_dim)
-        q = (q * self.head_dim**-0.5).view(len(x), self.kv_heads, -1, self.head_dim)
-        p = shape.prefix
-        first = attend(q[None, :p], k[None, :p], v[None, :p], shape.prefix_mask)
-        own = (shape.count, shape.length)
-        rest = attend(
-            q[p:].view(*own, *q.shape[1:]), k[p:].view(*own, *k.shape[1:]), v[p:].view(*own, *v.shape[1:]), shape.mask,
-            (k[:p], v[:p]),
-        )  # fmt: skip
-        return linear(torch.cat([first.flatten(0, 1), rest.flatten(0, 1)]).flatten(1), self.out_proj)
+        q, k, v = (linear(x, w).view(len(x), -1, self.head_dim) for w in (self.q_proj, self.k_proj, self.v_proj))
+        q = turned(q, self.q_layernorm.weight * self.head_dim**-0.5, self.q_layernorm.eps, *shape.rope)
+        k = turned(k, self.k_layernorm.weight, self.k_layernorm.eps, *shape.rope)
+        q = q.view(len(x), self.kv_heads, -1, self.head_dim)
+        (before_q, q), (before_k, k), (before_v, v) = (shape.apart(t) for t in (q, k, v))
+        filling = len(shape.prefix_mask) - shape.prefix
+        before_q = F.pad(before_q, (0, 0, 0, 0, 0, 0, 0, filling))
+        before_k, before_v = (F.pad(t, (0, 0, 0, 0, 0, filling)) for t in (before_k, before_v))
+        first = attend(before_q[None], before_k[None], before_v[None], shape.prefix_mask)[0, : shape.prefix]
+        rest = attend(q, k, v, shape.mask, (before_k, before_v, shape.past_mask))
+        return linear(shape.together(first, rest.flatten(0, 1)), self.out_proj)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, before: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """Scaled queries [N, L, kv_heads, groups, d] over own keys [N, L, kv_heads, d] under `mask` and, all of them,
-    over the keys of a common prefix [P, kv_heads, d]: one product for all dialogues. Returns [N, L, heads * d].
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, before: tuple[Tensor, Tensor, Tensor] | None = None
+) -> Tensor:
+    """Scaled queries [N, L, kv_heads, groups, d] over own keys [N, L, kv_heads, d] under `mask` and, all of them, over
+    the keys of a common prefix [P, kv_heads, d] under its own [P]: one product for all dialogues. Returns [N, L, heads * d].
+
+    Values carry a 1 behind them, so that the products sum the weights, too, which are the scores' plain exponentials:
+    normed queries and keys keep those small.
     """
     count, length, heads, groups, d = q.shape
     rows = q.permute(2, 0, 3, 1, 4).reshape(heads, count, groups * length, d)
-    own_k, own_v = (t.permute(2, 0, 1, 3).reshape(heads * count, length, d) for t in (k, v))
-    scores = torch.baddbmm(mask.repeat(groups, 1), rows.flatten(0, 1), own_k.transpose(1, 2))
-    scores = scores.view(heads, count * groups * length, length)
+    own_k = k.permute(2, 0, 3, 1).reshape(heads * count, d, length)
+    own_v = F.pad(v, (0, 1), value=1.0).permute(2, 0, 1, 3).reshape(heads * count, length, d + 1)
+    weights = weighed(torch.bmm(rows.flatten(0, 1), own_k), mask.repeat(groups, 1))
+    out = torch.bmm(weights, own_v).view(heads, -1, d + 1)
     if before is not None:
-        prefix_k, prefix_v = (t.transpose(0, 1) for t in before)
-        past = torch.bmm(rows.flatten(1, 2), prefix_k.transpose(1, 2))
-        past, scores = torch.cat([past, scores], dim=-1).softmax(-1).split([past.shape[-1], length], dim=-1)
-        out = torch.bmm(past, prefix_v)
-    else:
-        scores, out = scores.softmax(-1), None
-    own = torch.bmm(scores.reshape(heads * count, groups * length, length), own_v).view(heads, -1, d)
-    out = own if out is None else out + own
+        prefix_k, prefix_v = before[0].permute(1, 2, 0), F.pad(before[1], (0, 1), value=1.0).transpose(0, 1)
+        out = out + torch.bmm(weighed(torch.bmm(rows.flatten(1, 2), prefix_k), before[2]), prefix_v)
+    out = out[..., :d] / out[..., d:]
     return out.view(heads, count, groups, length, d).permute(1, 3, 0, 2, 4).reshape(count, length, -1)
 
 
-def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-    """RoPE over halves: x is [T, heads, head_dim]."""
-    cos, sin = rope
-    low, high = x.chunk(2, dim=-1)
+@fused
+def weighed(scores: Tensor, mask: Tensor) -> Tensor:
+    return (scores.float() + mask).clamp(max=80.0).exp().to(scores.dtype)
+
+
+@fused
+def turned(x: Tensor, weight: Tensor, eps: float, cos: Tensor, sin: Tensor) -> Tensor:
+    """Norm and RoPE over halves: x is [T, heads, head_dim]."""
+    low, high = F.rms_norm(x, weight.shape, weight.to(x.dtype), eps).chunk(2, dim=-1)
     return torch.cat([low * cos - high * sin, high * cos + low * sin], dim=-1)
 
 
@@ -192,12 +297,12 @@ class Dense(nn.Module):
         self.w1, self.w3 = (matrix(c.intermediate_size, c.hidden_size) for _ in range(2))
         self.w2 = matrix(c.hidden_size, c.intermediate_size)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, counted: int) -> Tensor:  # noqa: ARG002 (as of Experts)
         return linear(F.silu(linear(x, self.w1)) * linear(x, self.w3), self.w2)
 
 
 class Experts(nn.Module):
-    """Sigmoid router whose bias only selects; tokens sorted by expert, each expert one matrix product."""
+    """Sigmoid router whose bias only selects; each expert's tokens gathered, all experts one product of many matrices."""
 
     expert_bias: Tensor
     load: Tensor
@@ -211,24 +316,28 @@ class Experts(nn.Module):
         self.register_buffer("expert_bias", torch.zeros(c.num_experts))
         self.register_buffer("load", torch.zeros(c.num_experts), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, counted: int) -> Tensor:
+        """The first `counted` tokens are real, and count when experts are balanced."""
         scores = F.linear(x.float(), self.gate).sigmoid()
         chosen = (scores.detach() + self.expert_bias).topk(self.top_k, dim=-1).indices
         weights = scores.gather(1, chosen)
         weights = (weights / (weights.sum(-1, keepdim=True) + 1e-6)).to(x.dtype)
-        order = chosen.flatten().argsort(stable=True)
-        counts = chosen.flatten().bincount(minlength=len(self.gate))
-        self.load += counts
-        sorted_x = torch.split(x[order // self.top_k], counts.tolist())
-        out = [
-            linear(F.silu(h[0]) * h[1], down)
-            for part, up, down in zip(sorted_x, self.w13.unbind(), self.w2.unbind(), strict=True)
-            for h in [linear(part, up).chunk(2, dim=-1)]
-        ]
-        back = torch.empty_like(order)
-        back[order] = torch.arange(len(order), device=order.device)
-        each = torch.cat(out)[back].view(*chosen.shape, -1)
+        self.load += F.one_hot(chosen[:counted], len(self.gate)).sum((0, 1))
+        slots, capacity = self._slots(chosen)
+        gate, up = torch.bmm(
+            _Deal.apply(x, slots, self.w13.shape[0] * capacity).view(-1, capacity, x.shape[1]),
+            self.w13.to(x.dtype).transpose(1, 2),
+        ).chunk(2, dim=-1)
+        out = torch.bmm(F.silu(gate) * up, self.w2.to(x.dtype).transpose(1, 2)).flatten(0, 1)
+        each = pick(out, slots.flatten()).view(*chosen.shape, -1)
         return (each * weights[..., None]).sum(1)
+
+    def _slots(self, chosen: Tensor) -> tuple[Tensor, int]:
+        """Where each token's rows [T, k] stand when every expert has room for `capacity` of them."""
+        taken = F.one_hot(chosen.flatten(), len(self.gate))
+        place = (taken.cumsum(0) - 1).gather(1, chosen.view(-1, 1))[:, 0]
+        capacity = up_to(int(place.max()) + 1, 64)
+        return (chosen.flatten() * capacity + place).view(chosen.shape), capacity
 
     @torch.no_grad()
     def balance(self, rate: float) -> None:
@@ -247,7 +356,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, shape: Shape) -> Tensor:
         x = x + self.operator(self.operator_norm(x), shape)
-        out: Tensor = x + self.feed_forward(self.ffn_norm(x))
+        out: Tensor = x + self.feed_forward(self.ffn_norm(x), shape.prefix + len(shape.real))
         return out
 
 
@@ -259,7 +368,7 @@ class Embedding(nn.Module):
     is an ordinary embedding, which is what ships.
     """
 
-    FORMS = 4
+    FORMS = 7
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -290,12 +399,14 @@ class Nano(nn.Module):
         self.embedding_norm = Norm(config.hidden_size, config.norm_eps)
 
     def forward(self, batch: Batch, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Final hidden states [P + N * L, hidden], normed."""
-        x = self.embedding(batch.tokens).to(dtype)
+        """Final hidden states of the dialogues' real tokens [R, hidden], normed."""
         shape = self.shape_of(batch, dtype)
+        said = batch.dialogues.flatten()[shape.real]
+        tokens = torch.cat([batch.prefix, said])
+        x = self.embedding(F.pad(tokens, (0, shape.tokens - len(tokens)))).to(dtype)
         for layer in self.blocks():
             x = layer(x, shape)
-        normed: Tensor = self.embedding_norm(x)
+        normed: Tensor = self.embedding_norm(x[shape.prefix : len(tokens)])
         return normed
 
     def head(self, hidden: Tensor, table: Tensor | None = None) -> Tensor:
@@ -309,27 +420,52 @@ class Nano(nn.Module):
         return (layer.feed_forward for layer in self.blocks() if isinstance(layer.feed_forward, Experts))
 
     def shape_of(self, batch: Batch, dtype: torch.dtype) -> Shape:
-        p, (count, length) = len(batch.prefix), batch.dialogues.shape
-        device = batch.prefix.device
-        own = torch.arange(p + batch.gap, p + batch.gap + length, device=device)
-        positions = torch.cat([torch.arange(p, device=device), own.repeat(count)])
-        c = self.config
+        p, (count, length), real, c = len(batch.prefix), batch.dialogues.shape, batch.real, self.config
+        device, padded = batch.prefix.device, up_to(p, 128)
+        positions = torch.cat([torch.arange(p, device=device), p + batch.gap + real % length])
+        positions = F.pad(positions, (0, up_to(len(positions), 256) - len(positions)))
         frequencies = 1.0 / c.rope_theta ** (torch.arange(0, c.head_dim, 2, device=device) / c.head_dim)
         angles = (positions[:, None] * frequencies)[:, None]
         rope = (angles.cos().to(dtype), angles.sin().to(dtype))
-        return Shape(p, count, length, rope, causal(p, dtype, device), causal(length, dtype, device))
+        past_mask = torch.where(torch.arange(padded, device=device) < p, 0.0, HIDDEN).to(dtype)
+        masks = (causal(padded, dtype, device), past_mask, causal(length, dtype, device))
+        return Shape(p, count, length, len(positions), real, rope, *masks)
+
+
+HIDDEN = -3e4  # a score as good as minus infinity
 
 
 def causal(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """0 where a position may look, else as good as minus infinity."""
-    return torch.full((length, length), -3e4, dtype=dtype, device=device).triu(1)
+    """0 where a position may look, else `HIDDEN`."""
+    return torch.full((length, length), HIDDEN, dtype=dtype, device=device).triu(1)
 
 
-def start_embedding(embedding: Embedding, pieces: list[str], identity: slice, g: torch.Generator) -> None:
-    """What a token is stands in the dimensions `identity`; forms of one word ("book", " Book", "books") begin near one
-    another: a word's vector is mostly its stem's, and a token's mostly its word's.
-    """
-    width = identity.stop - identity.start
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the dimensions of the stream begin as: a constant, a token's form, its word, and the word before it."""
+
+    hidden_size: int
+
+    @property
+    def form(self) -> slice:
+        return slice(1, 4)
+
+    @property
+    def words(self) -> int:
+        return (self.hidden_size - 4) // 2
+
+    @property
+    def word(self) -> slice:
+        return slice(4, 4 + self.words)
+
+    @property
+    def previous(self) -> slice:
+        return slice(4 + self.words, 4 + 2 * self.words)
+
+
+def start_embedding(embedding: Embedding, pieces: list[str], layout: Layout, g: torch.Generator) -> None:
+    """Words of like meaning begin near one another, as far as `vectors` knows them; else those of one stem do."""
+    width = layout.words
     words = [_word(piece) for piece in pieces]
     stems = [_stem(word, set(words)) for word in words]
     first = {word: index for index, word in reversed([*enumerate(words)])}
@@ -338,22 +474,32 @@ def start_embedding(embedding: Embedding, pieces: list[str], identity: slice, g:
         order = {name: index for index, name in enumerate(dict.fromkeys(names))}
         return torch.randn(len(order), width, generator=g)[torch.tensor([order[name] for name in names])]
 
+    meant = of(stems)
+    known = vectors.load()
+    for index, word in enumerate(words):
+        if word in known:
+            meant[index] = torch.from_numpy(known[word][:width])
+    meant *= width**0.5 / meant.norm(dim=1, keepdim=True)
     embedding.word_of.copy_(torch.tensor([first[word] for word in words]))
     embedding.form_of.copy_(torch.tensor([_form(piece) for piece in pieces]))
-    embedding.words[:, identity] = 0.48 * (0.7 * of(stems) + 0.45 * of(words))
-    embedding.own[:, identity] = 0.48 * 0.35 * torch.randn(len(pieces), width, generator=g)
-    spaced, capital = 0.48 * 0.35 * torch.randn(2, width, generator=g)
-    embedding.forms[:, identity] = torch.stack([torch.zeros(width), spaced, capital, spaced + capital])
+    embedding.words[:, layout.word] = 0.48 * (0.7 * meant + 0.7 * of(words))
+    for spaced, case in product(range(2), range(3)):
+        signs = torch.tensor([2.0 * spaced - 1, 2.0 * (case == 1) - 1, 2.0 * (case == 2) - 1])
+        embedding.forms[1 + spaced + 2 * case, layout.form] = 1.5 * signs
 
 
 def _word(piece: str) -> str:
-    """Lower-case, without the space before it."""
-    return piece.lower() if piece == "Ġ" else piece.lower().removeprefix("Ġ")
+    """Lower-case, without the space before it; what is no word in one of the usual cases stays as it is."""
+    return piece.removeprefix("Ġ").lower() if _form(piece) else piece
 
 
 def _form(piece: str) -> int:
-    spaced, capital = piece.startswith("Ġ") and piece != "Ġ", piece.removeprefix("Ġ")[:1].isupper()
-    return spaced + 2 * capital
+    """0 where the piece is no word, else 1 + 1 after a space + 0, 2 or 4 for "word", "Word" and "WORD"."""
+    word = piece.removeprefix("Ġ")
+    if not (word.isalpha() and word.isascii()):
+        return 0
+    cases = [word.islower(), word == word.capitalize(), word.isupper()]
+    return 1 + (word != piece) + 2 * cases.index(True) if any(cases) else 0
 
 
 def _stem(word: str, known: set[str]) -> str:
@@ -371,26 +517,25 @@ def initialise(model: Nano, seed: int, pieces: list[str]) -> None:
     The stream's scale is about one, so that a step of the optimiser is small beside it, and the output projections are
     small beside it too, so that their noise does not drown the copy before the head (an embedding of 0.06 lost it both ways).
 
-    The embedding has three parts: a constant (which opens the convolutions' gates), the token's identity, and an empty
-    half that layer 0's convolution fills with the previous token. In the first attention layer one query head of each
-    key-value head then finds where the present token stood before and reads what followed it: an induction head.
+    The embedding has four parts (`Layout`): a constant, which opens the convolutions' gates, the token's form, its word,
+    and an empty half that layer 0's convolution fills with the previous word. In the first attention layer one query head
+    of each key-value head then finds where the present word stood before and reads which word followed it: an induction
+    head, blind to forms.
     """
-    c, g = model.config, torch.Generator().manual_seed(seed)
-    width, identity = c.hidden_size, slice(1, c.hidden_size // 2 + 1)
-    previous = slice(identity.stop, width)
+    c, g, layout = model.config, torch.Generator().manual_seed(seed), Layout(model.config.hidden_size)
     for parameter in model.parameters():
         if parameter.dim() > 1:
             parameter.copy_(torch.randn(parameter.shape, generator=g) * parameter.shape[-1] ** -0.5)
     for part in model.embedding.parameters():
         part.zero_()
     model.embedding.words[:, 0] = 4.0
-    start_embedding(model.embedding, pieces, identity, g)
+    start_embedding(model.embedding, pieces, layout, g)
     model.embedding_norm.weight.fill_(0.125)
     for layer in model.blocks():
         _start_layer(layer, c)
     operators = [layer.operator for layer in model.blocks()]
-    _carry_previous(next(o for o in operators if isinstance(o, ShortConv)), identity, previous)
-    _start_induction(next(o for o in operators if isinstance(o, Attention)), identity, previous, g)
+    _carry_previous(next(o for o in operators if isinstance(o, ShortConv)), layout.word, layout.previous)
+    _start_induction(next(o for o in operators if isinstance(o, Attention)), layout, g)
 
 
 def _start_layer(layer: Layer, c: Config) -> None:
@@ -402,8 +547,8 @@ def _start_layer(layer: Layer, c: Config) -> None:
     if isinstance(mlp, Experts):
         mlp.gate.mul_(0.5)
     if isinstance(operator, Attention):  # sharp enough to pick one key of a thousand
-        operator.q_layernorm.weight.fill_(1.4)
-        operator.k_layernorm.weight.fill_(1.4)
+        operator.q_layernorm.weight.fill_(2.0)
+        operator.k_layernorm.weight.fill_(2.0)
     if isinstance(operator, ShortConv):
         operator.in_proj[: 2 * c.hidden_size].mul_(0.3)
         operator.in_proj[: 2 * c.hidden_size, 0] = 0.09
@@ -422,22 +567,26 @@ def _carry_previous(conv: ShortConv, identity: slice, previous: slice) -> None:
     conv.out_proj[previous.start + torch.arange(count), torch.arange(count)] = 0.48
 
 
-def _start_induction(attention: Attention, identity: slice, previous: slice, g: torch.Generator) -> None:
-    """Matching uses only the slow half of RoPE's pairs, which a distance of a thousand hardly turns."""
+def _start_induction(attention: Attention, layout: Layout, g: torch.Generator) -> None:
+    """Matching uses only the slow half of RoPE's pairs, which a distance of a thousand hardly turns.
+
+    The form is copied with the word, for most copies keep it, and stronger, for the present token's is there, too.
+    """
     d = attention.head_dim
     slow = torch.cat([torch.arange(d // 4, d // 2), torch.arange(3 * d // 4, d)])
-    count = previous.stop - previous.start
     groups = attention.heads // attention.kv_heads
+    copied = torch.arange(layout.form.start, layout.word.stop)
+    gain = torch.where(copied < layout.word.start, 2.4, 1.2)
     attention.v_proj.zero_()
     for kv in range(attention.kv_heads):
-        look = torch.randn(len(slow), count, generator=g) * count**-0.5
+        look = torch.randn(len(slow), layout.words, generator=g) * layout.words**-0.5
         query, key = attention.q_proj[kv * groups * d :][:d], attention.k_proj[kv * d :][:d]
         query.zero_()
         key.zero_()
-        query[slow, identity.start : identity.start + count] = look
-        key[slow, previous] = look
-        part = torch.arange(kv * d, min((kv + 1) * d, identity.stop - 1))
-        attention.v_proj[part, identity.start + part] = 1.0
+        query[slow, layout.word] = look
+        key[slow, layout.previous] = look
+        part = torch.arange(kv * d, min((kv + 1) * d, len(copied)))
+        attention.v_proj[part, copied[part]] = 1.0
         out = attention.out_proj[:, kv * groups * d :][:, :d]
         out.zero_()
-        out[identity.start + part, part - kv * d] = 1.2
+        out[copied[part], part - kv * d] = gain[part]

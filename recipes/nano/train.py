@@ -24,7 +24,7 @@ from torch.multiprocessing.spawn import spawn
 from recipes.nano import dialogues
 from recipes.nano.gates import exactness
 from recipes.nano.journal import Journal
-from recipes.nano.model import Batch, Config, Nano, initialise
+from recipes.nano.model import Batch, Config, Nano, compile_steps, fused, initialise, pick, up_to
 from recipes.nano.tokenizer import PAD, SPECIAL, encode, load, pieces_of
 from recipes.nano.values import Values
 
@@ -71,9 +71,9 @@ def example(tokenizer: Tokenizer, parts: list[dialogues.Segment]) -> Example:
 
 
 POOL = 24  # prefixes whose dialogues are made together
-PER_PREFIX = 26
+PER_PREFIX = 40
 POOL_STEPS = 44  # of a pool's steps this many are taken, so that all processes change pools together
-BUDGET = 1792  # dialogue tokens of a step, padding included
+BUDGET = 2560  # dialogue tokens of a step, padding included
 DRILLS = 0.06  # batches of pure copying beside those of dialogues
 CONTEXT_SHARE = 0.1  # of the tokens that others say, also predicted
 
@@ -122,14 +122,52 @@ def _drill(rng: random.Random, vocab_size: int) -> tuple[Batch, Tensor]:
 
 
 def loss_of(model: Nano, batch: Batch, targets: Tensor, dtype: torch.dtype) -> Tensor:
-    hidden = model(batch, dtype)[len(batch.prefix) :]
+    """`targets` [N * L] are what follows each token, or negative where that is not to be learnt."""
+    hidden, targets = model(batch, dtype), targets[batch.real]
     wanted = (targets >= 0).nonzero()[:, 0]
-    table = model.embedding.table()
-    losses = [
-        F.cross_entropy(model.head(hidden[rows], table).float(), targets[rows], reduction="sum")
-        for rows in wanted.split(256)
-    ]
-    return torch.stack(losses).sum() / len(wanted)
+    filling = up_to(len(wanted), ROWS) - len(wanted)
+    rows = F.pad(pick(hidden, wanted), (0, 0, 0, filling))
+    total: Tensor = _CrossEntropy.apply(rows, model.embedding.table(), F.pad(targets[wanted], (0, filling), value=-100))
+    return total / len(wanted)
+
+
+ROWS = 128
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Summed cross-entropy of rows [R, hidden] against a table [vocabulary, hidden], targets below 0 left out.
+
+    The gradient is made beside the loss, `ROWS` at a time, while the logits are still in the cache.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+        weight = table.to(rows.dtype)
+        gradient, losses = rows.new_empty(len(rows), len(weight)), []
+        for start in range(0, len(rows), ROWS):
+            logits, target = F.linear(rows[start : start + ROWS], weight), targets[start : start + ROWS, None]
+            counted, target = target >= 0, target.clamp(min=0)
+            total, part = _softmax(logits, counted)
+            losses.append(((total - logits.gather(1, target).float()) * counted).sum())
+            part.scatter_add_(1, target, -counted.to(part.dtype))
+            gradient[start : start + ROWS] = part
+        ctx.save_for_backward(rows, weight, gradient)
+        return torch.stack(losses).sum()
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None]:
+        rows, weight, gradient = ctx.saved_tensors
+        return (gradient @ weight) * scale.to(rows.dtype), (gradient.T @ rows).float() * scale, None
+
+
+@fused
+def _softmax(logits: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+    """The logarithm of the exponentials' sum [R, 1], and the softmax in the logits' type, 0 in rows not counted."""
+    precise = logits.float()
+    high = precise.amax(-1, keepdim=True)
+    exponentials = (precise - high).exp()
+    total = exponentials.sum(-1, keepdim=True)
+    return total.log() + high, (exponentials * (counted / total)).to(logits.dtype)
 
 
 class Trainer:
@@ -204,10 +242,10 @@ class Trainer:
     def update(self, batch: Batch, targets: Tensor) -> float:
         for group in self.optimiser.param_groups:
             group["lr"] = group["share"] * self.schedule.at(self.step)
-        batch = Batch(batch.prefix.to(self.device), batch.dialogues.to(self.device), batch.gap)
+        batch = batch.to(self.device)
         own = loss_of(self.model, batch, targets.to(self.device), torch.bfloat16)
         torch.autograd.backward(own)
-        loss, tokens = self._share(float(own.detach()), len(batch.prefix) + batch.dialogues.numel())
+        loss, tokens = self._share(float(own.detach()), len(batch.prefix) + len(batch.real))
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -270,6 +308,7 @@ def train(
     rank: int, folder: Path, config: Config, schedule: Schedule, seed: int, workers: int, device: str = "cpu"
 ) -> None:
     """One process of the training; goes on from `folder/state.pt` where there is one."""
+    compile_steps()
     if device == "cpu":
         torch.set_num_threads(1)
     if workers > 1:
@@ -283,7 +322,9 @@ def train(
 
 
 # glibc gives large blocks back to the system after every step, and fetching them anew costs a tenth of the time.
-_ALLOCATOR = {
+# oneDNN compiles each product for its shape and keeps a thousand of them: too few for all lengths of a batch.
+_ENVIRONMENT = {
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16384",
     "MALLOC_MMAP_THRESHOLD_": "33554432",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
     "MALLOC_TOP_PAD_": "268435456",
@@ -297,6 +338,6 @@ def launch(folder: Path, config: Config, schedule: Schedule, seed: int, workers:
         train(0, folder, config, schedule, seed, 1, device)
         return
     (folder / "meeting").unlink(missing_ok=True)
-    for name, value in _ALLOCATOR.items():
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     spawn(train, (folder, config, schedule, seed, workers), nprocs=workers)  # type: ignore[no-untyped-call]

@@ -59,7 +59,7 @@ def test_another_seed_is_another_run(words: tokenizer.Tokenizer) -> None:
 
 
 def test_the_module_computes_what_transformers_computes(words: tokenizer.Tokenizer, tmp_path: Path) -> None:
-    """Dialogues after one prefix, in one pass, against each of them alone: float32 sums in another order."""
+    """Dialogues of several lengths after one prefix, in one pass, against each alone: float32 sums in another order."""
     module = Nano(MINIATURE)
     initialise(module, 3, tokenizer.pieces_of(words))
     for experts in module.experts():
@@ -70,10 +70,9 @@ def test_the_module_computes_what_transformers_computes(words: tokenizer.Tokeniz
     batch = Batch(batch.prefix, batch.dialogues[:3])
     with torch.no_grad():
         ours = module.head(module(batch))
-        p, length = len(batch.prefix), batch.dialogues.shape[1]
-        for index, dialogue in enumerate(batch.dialogues):
-            expected = theirs(torch.cat([batch.prefix, dialogue])[None]).logits[0]
-            got = torch.cat([ours[:p], ours[p + index * length :][:length]])
+        lengths = [int(dialogue.count_nonzero()) for dialogue in batch.dialogues]
+        for dialogue, got in zip(batch.dialogues, ours.split(lengths), strict=True):
+            expected = theirs(torch.cat([batch.prefix, dialogue[: len(got)]])[None]).logits[0, len(batch.prefix) :]
             torch.testing.assert_close(got, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
