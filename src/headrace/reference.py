@@ -51,14 +51,20 @@ class Context:
 
 
 class Reference:
-    """Interprets `plan` with `weights`; `kv` is "fp16", "int8" or "fp32": how keys and values are kept."""
+    """Interprets `plan` with `weights`; `kv` is "fp16", "int8" or "fp32": how keys and values are kept.
 
-    def __init__(self, plan: Plan, weights: Weights, *, kv: str = "fp32", quantise_activations: bool = True) -> None:
+    With `hold` the weights stay in memory as float32; without it each is made anew where it is used, which takes
+    longer and no more memory than the largest of them.
+    """
+
+    def __init__(
+        self, plan: Plan, weights: Weights, *, kv: str = "fp32", quantise_activations: bool = True, hold: bool = True
+    ) -> None:
         self.plan = plan
         self.kept = KEPT[kv]
         self.quantise_activations = quantise_activations
-        self.types = {name: tensors[0].type for name, tensors in weights.items()}
-        self.weights = {name: [dequantise(tensor) for tensor in tensors] for name, tensors in weights.items()}
+        self.stored = weights
+        self.held = {name: [*map(dequantise, tensors)] for name, tensors in weights.items()} if hold else {}
 
     def logits(self, tokens: Sequence[int], state: State | None = None) -> Array:
         """Logits [T, V] of T tokens that follow what `state` holds (nothing, if it is not given)."""
@@ -80,8 +86,7 @@ class Reference:
         return operation(step, context, *inputs)
 
     def _embed(self, step: Step, context: Context) -> Array:
-        table: Array = self.weights[step.weights[0]][0]
-        return table[context.tokens]
+        return self._matrix(step.weights[0])[context.tokens]
 
     def _norm(self, step: Step, _: Context, x: Array) -> Array:
         return rms_norm(x, self._vector(step.weights[0]), float(step.attributes["eps"]))
@@ -95,7 +100,7 @@ class Reference:
 
     def _conv(self, step: Step, context: Context, bcx: Array) -> Array:
         b, c, x = np.split(bcx, 3, axis=1)
-        taps = self.weights[step.weights[0]][0]
+        taps = self._matrix(step.weights[0])
         slot, before = int(step.attributes["slot"]), taps.shape[1] - 1
         past = context.state.inputs.get(slot, np.zeros((before, x.shape[1]), np.float32))
         u = np.concatenate([past, b * x])
@@ -125,7 +130,7 @@ class Reference:
         return swiglu(gate, up)
 
     def _route(self, step: Step, _: Context, x: Array) -> Routing:
-        scores = sigmoid(x @ self.weights[step.weights[0]][0].T)
+        scores = sigmoid(x @ self._matrix(step.weights[0]).T)
         preferred = scores + self._vector(step.weights[1]) if step.attributes["bias"] else scores
         chosen = np.argsort(-preferred, axis=1, kind="stable")[:, : int(step.attributes["top_k"])]
         weights = np.take_along_axis(scores, chosen, axis=1)
@@ -150,14 +155,17 @@ class Reference:
         return kept
 
     def _multiply(self, x: Array, name: str, index: int = 0) -> Array:
-        if self.quantise_activations and self.types[name] in QUANTISED:
+        if self.quantise_activations and self.stored[name][0].type in QUANTISED:
             x = round_to_int8(x)
-        product: Array = x @ self.weights[name][index].T
+        product: Array = x @ self._matrix(name, index).T
         return product
 
     def _vector(self, name: str) -> Array:
-        vector: Array = self.weights[name][0]
-        return vector.reshape(-1)
+        return self._matrix(name).reshape(-1)
+
+    def _matrix(self, name: str, index: int = 0) -> Array:
+        held = self.held.get(name)
+        return held[index] if held else dequantise(self.stored[name][index])
 
 
 def round_to_int8(x: Array, group: int = GROUP) -> Array:

@@ -72,6 +72,12 @@ def test_whole(case: tuple[Any, Path]) -> None:
     assert_close(reference(folder).logits(TOKENS), random_models.logits(model, TOKENS))
 
 
+def test_weights_made_where_they_are_used(case: tuple[Any, Path]) -> None:
+    """The same bits from a reference that holds nothing, for files that would not fit into memory as float32."""
+    _, folder = case
+    np.testing.assert_array_equal(reference(folder, hold=False).logits(TOKENS), reference(folder).logits(TOKENS))
+
+
 def test_chunks_and_token_by_token(case: tuple[Any, Path]) -> None:
     model, folder = case
     oracle, state = reference(folder), State()
