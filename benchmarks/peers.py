@@ -7,7 +7,10 @@ an environment of its own (this file imports nothing of Headrace but where it me
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +20,11 @@ from typing import Any
 
 STEPS, WARM_UP = 24, 2  # of a decode row
 REPEATS = 2  # of a prefill row
+
+
+class NotMeasured(Exception):
+    """This engine has no figure for a row; it may have for the next."""
+
 
 Row = dict[str, Any]
 Measure = Callable[[Row], float]  # tokens a second, of all sequences together
@@ -46,7 +54,32 @@ def headrace(file: str, rows: list[Row], threads: int) -> Measure:
 
 
 def llama_cpp(file: str, rows: list[Row], threads: int) -> Measure:
-    """The low-level interface of llama-cpp-python: what `llama-bench` times, too."""
+    """`llama-cpp-python` where this Python has it, else `llama-bench`, which measures one sequence at a time."""
+    if importlib.util.find_spec("llama_cpp"):
+        return llama_cpp_python(file, rows, threads)
+    if program := shutil.which("llama-bench"):
+        return llama_bench(program, file, threads)
+    raise SystemExit("neither the package llama-cpp-python nor the program llama-bench is here")
+
+
+def llama_bench(program: str, file: str, threads: int) -> Measure:
+    def measure(row: Row) -> float:
+        if row["sequences"] > 1:
+            raise NotMeasured("llama-bench measures one sequence at a time")
+        counts = {"prefill": (row["tokens"], 0), "decode": (0, STEPS)}[row["kind"]]
+        command = [program, "-m", file, "-t", str(threads), "-d", str(row["depth"]), "-r", "1", "-o", "json"]
+        command += ["-p", str(counts[0]), "-n", str(counts[1])]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"llama-bench: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+        (found,) = json.loads(done.stdout)
+        return float(found["avg_ts"])
+
+    return measure
+
+
+def llama_cpp_python(file: str, rows: list[Row], threads: int) -> Measure:
+    """Its low-level interface: what `llama-bench` times, too."""
     import llama_cpp as llama
 
     model = llama.llama_model_load_from_file(file.encode(), llama.llama_model_default_params())
@@ -179,7 +212,11 @@ def main() -> None:
     measure = ENGINES[engine](file, rows, int(threads))
     for row in rows:
         repeats = REPEATS if row["kind"] == "prefill" and engine != "headrace" else 1
-        row["tokens_per_s"] = max(measure(row) for _ in range(repeats))
+        try:
+            row["tokens_per_s"] = max(measure(row) for _ in range(repeats))
+        except NotMeasured as reason:
+            print(f"{engine}: {reason}", file=sys.stderr)
+            continue
         print(json.dumps(row), flush=True)
 
 

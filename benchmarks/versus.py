@@ -2,8 +2,8 @@
 
 The engines take turns, each in a process of its own, several times over, for machines change speed from one minute to
 the next: what counts is the median of each and their ratio. The machine's limits are measured beside every row of ours.
-llama.cpp is `llama-cpp-python` in this environment, or in that of `--llama-python`; a peer that is not there is left
-out. Needs matplotlib.
+llama.cpp is `llama-cpp-python` in this environment, or in that of `--llama-python`, or else `llama-bench` on PATH; a
+peer that is not there is left out. Needs matplotlib.
 """
 
 from __future__ import annotations
