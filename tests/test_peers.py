@@ -19,7 +19,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 echo "loading" >&2
-echo "[{\\"n_prompt\\": $prompt, \\"avg_ts\\": $prompt$count.$depth$threads}]"
+echo "[{\\"n_prompt\\": $prompt, \\"avg_ts\\": 1$prompt$count.$depth$threads}]"
 """
 
 
