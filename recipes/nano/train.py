@@ -72,7 +72,7 @@ def example(tokenizer: Tokenizer, parts: list[dialogues.Segment]) -> Example:
 
 POOL = 24  # prefixes whose dialogues are made together
 PER_PREFIX = 40
-POOL_STEPS = 44  # of a pool's steps this many are taken, so that all processes change pools together
+POOL_STEPS = 48  # of a pool's steps this many are taken, so that all processes change pools together
 BUDGET = 2560  # dialogue tokens of a step, padding included
 DRILLS = 0.06  # batches of pure copying beside those of dialogues
 CONTEXT_SHARE = 0.1  # of the tokens that others say, also predicted
@@ -233,7 +233,7 @@ class Trainer:
     def data(self) -> Iterator[tuple[Batch, Tensor]]:
         """This process's batches from the place where the trainer stands; pools go round the processes."""
         while True:
-            made = _pool(self.tokenizer, self.seed, self.pool * self.workers + self.rank)
+            made = _pool(self.tokenizer, self.seed, self.pool * self.workers + self.rank, self.workers)
             while self.in_pool < POOL_STEPS:
                 self.in_pool += 1
                 yield made[(self.in_pool - 1) % len(made)]
@@ -294,13 +294,18 @@ class Trainer:
             setattr(self, name, value)
 
 
-def _pool(tokenizer: Tokenizer, seed: int, number: int) -> list[tuple[Batch, Tensor]]:
-    """The steps of one pool, which follow from (seed, number) alone."""
+def _pool(tokenizer: Tokenizer, seed: int, number: int, workers: int) -> list[tuple[Batch, Tensor]]:
+    """The steps of one pool, which follow from (seed, number, workers) alone.
+
+    Their order is one of sizes, the same for the pools that the workers take together: who has less waits for the others.
+    """
     rng = random.Random(f"{seed}/{number}")
     values = Values(rng)
     made = [made for _ in range(POOL) for made in _of_one_prefix(tokenizer, rng, values)]
     made += [_drill(rng, tokenizer.get_vocab_size()) for _ in range(round(DRILLS * len(made)))]
-    rng.shuffle(made)
+    made = rng.sample(made, POOL_STEPS) if len(made) > POOL_STEPS else made
+    made.sort(key=lambda one: one[0].dialogues.numel() + len(one[0].prefix))
+    random.Random(f"{seed}/{number // workers}").shuffle(made)
     return made
 
 
