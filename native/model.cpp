@@ -88,7 +88,7 @@ void Model::run(const Batch& batch, const std::vector<float*>& values, int32_t* 
         for (size_t i = 0; i < plan_.steps.size(); ++i) {
             if (pass.rows(plan_.steps[i]) == 0) continue;
             headrace::run(plan_, i, pass, thread);
-            pool_.sync();
+            if (i + 1 == plan_.steps.size() || !plan_.steps[i + 1].joined) pool_.sync();
         }
         if (!ids) return;
         const Range mine = share(batch.row_count(), 1, thread, pool_.threads());

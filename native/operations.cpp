@@ -11,6 +11,8 @@ namespace {
 
 constexpr int64_t kRowUnit = 16;        // rows of a matrix, and channels, are dealt out in whole vectors
 constexpr int64_t kExpertTokens = 512;  // tokens whose experts run together: bounds the memory of their pairs
+constexpr int64_t kBlockPairs = 132;    // of an expert that meet a piece of its rows together: it stays in the cache
+constexpr int64_t kExpertRows = 256;    // of a piece, at most
 
 // --- matrices --------------------------------------------------------------------------------------------------------
 
@@ -79,7 +81,9 @@ void run(const Norm& norm, const Job& job, float* out) {
     const int64_t width = job.step.width;
     const Range mine = job.mine(job.rows());
     for (int64_t t = mine.begin; t < mine.end; ++t) {
-        job.pass.kernels.norm(job.in(0) + t * width, norm.weight.data(), norm.eps, width, out + t * width);
+        float* y = out + t * width;
+        job.pass.kernels.norm(job.in(0) + t * width, norm.weight.data(), norm.eps, width, y);
+        if (norm.quantise) job.pass.scratch.input.write(job.pass.kernels, t, y, width);
     }
 }
 
@@ -96,9 +100,10 @@ void run(const SwiGlu&, const Job& job, float* out) {
 }
 
 void run(const Add&, const Job& job, float* out) {
-    const Range mine = job.mine(job.rows() * job.step.width, kRowUnit);
+    const int64_t width = job.step.width;
+    const Range mine = job.mine(job.rows());
     const float *x = job.in(0), *y = job.in(1);
-    for (int64_t i = mine.begin; i < mine.end; ++i) out[i] = x[i] + y[i];
+    for (int64_t i = mine.begin * width; i < mine.end * width; ++i) out[i] = x[i] + y[i];
 }
 
 void run(const Select&, const Job& job, float* out) {
@@ -205,84 +210,111 @@ void run(const Route& r, const Job& job, float* out) {
 
 // Sorts the (token, expert) pairs of tokens first .. first + n - 1 by expert, then by token. One thread does it.
 void sort_pairs(const Experts& x, Scratch& scratch, const float* routing, int64_t first, int64_t n) {
-    const auto expert = [&](int64_t pair) {
-        const float* row = routing + (first + pair / x.top_k) * 2 * x.top_k;
-        return static_cast<int64_t>(row[pair % x.top_k]);
-    };
-    const int64_t pairs = n * x.top_k, experts = static_cast<int64_t>(x.gate.size());
+    const int64_t experts = static_cast<int64_t>(x.gate.size());
     int32_t* start = scratch.expert_start.data();
     std::fill_n(start, experts + 1, 0);
-    for (int64_t p = 0; p < pairs; ++p) ++start[expert(p) + 1];
+    const auto each = [&](const auto& visit) {
+        for (int64_t t = first; t < first + n; ++t) {
+            const float* row = routing + t * 2 * x.top_k;
+            for (int64_t j = 0; j < x.top_k; ++j) visit(t, static_cast<int64_t>(row[j]), row[x.top_k + j]);
+        }
+    };
+    each([&](int64_t, int64_t expert, float) { ++start[expert + 1]; });
     for (int64_t e = 1; e <= experts; ++e) start[e] += start[e - 1];
-    for (int64_t p = 0; p < pairs; ++p) {
-        const int32_t place = start[expert(p)]++;
-        scratch.place.data()[p] = place;
-        scratch.pair_token.data()[place] = static_cast<int32_t>(first + p / x.top_k);
-    }
+    each([&](int64_t token, int64_t expert, float weight) {
+        const int32_t place = start[expert]++;
+        scratch.pair_token.data()[place] = static_cast<int32_t>(token);
+        scratch.pair_weight.data()[place] = weight;
+    });
     for (int64_t e = experts; e > 0; --e) start[e] = start[e - 1];  // each had moved on to the next one's start
     start[0] = 0;
 }
 
-// Hidden activations of this thread's pairs: SwiGLU in place of the gate, then quantised for `down`.
-void activate(const Experts& x, const Job& job, int64_t pairs) {
-    Scratch& scratch = job.pass.scratch;
-    const Range mine = job.mine(pairs);
-    for (int64_t p = mine.begin; p < mine.end; ++p) {
-        float* gate = scratch.gate.data() + p * x.hidden;
-        job.pass.kernels.swiglu(gate, scratch.up.data() + p * x.hidden, x.hidden, gate);
-        if (x.quantise_hidden) scratch.hidden.write(job.pass.kernels, p, gate, x.hidden);
+// Rows of an expert's matrix that are dealt out at a time: whole groups of activations, for up gives down's input.
+int64_t expert_rows(const Matrix& w, int threads) {
+    return std::clamp<int64_t>(w.rows / (4 * threads), 128, kExpertRows) / kGroup * kGroup;
+}
+
+// Calls body(first, n) for an expert's pairs, as many at a time as stay in the cache with a piece of their outputs.
+template <typename Body>
+void for_blocks(Scratch& scratch, size_t expert, const Body& body) {
+    const int32_t* start = scratch.expert_start.data();
+    for (int64_t first = start[expert]; first < start[expert + 1]; first += kBlockPairs) {
+        body(first, std::min<int64_t>(kBlockPairs, start[expert + 1] - first));
     }
 }
 
-// out[t] = the sum over a token's experts, best first, for the columns of one thread.
-void combine(const Experts& x, const Job& job, const float* routing, int64_t first, int64_t n, float* out) {
-    const int64_t width = job.step.width;
-    const Range columns = job.mine(width, kRowUnit);
-    for (int64_t t = 0; t < n; ++t) {
-        const float* weights = routing + (first + t) * 2 * x.top_k + x.top_k;
-        const int32_t* place = job.pass.scratch.place.data() + t * x.top_k;
-        float* y = out + (first + t) * width;
-        for (int64_t i = columns.begin; i < columns.end; ++i) y[i] = 0;
-        for (int64_t j = 0; j < x.top_k; ++j) {
-            const float* down = job.pass.scratch.down.data() + place[j] * width;
-            for (int64_t i = columns.begin; i < columns.end; ++i) y[i] += weights[j] * down[i];
+// Some rows of a matrix: out [tokens, rows], which the kernel is told as if all rows were there.
+void multiply_rows(const Job& job, const Matrix& w, Range rows, const Activations& a, const int32_t* index,
+                   int64_t tokens, float* out) {
+    const auto* kernels = w.panels ? job.pass.kernels.panels : job.pass.kernels.linear;
+    kernels[static_cast<size_t>(w.type)]({w.data, w.row_bytes, w.columns, rows.begin, rows.end, a, index, tokens,
+                                          out - rows.begin, rows.end - rows.begin});
+}
+
+// Some channels of what `down` reads, for all pairs of an expert: gate and up side by side, SwiGLU and quantising while
+// they are in the cache.
+void activate(const Experts& x, const Job& job, size_t expert, Range channels) {
+    Scratch& scratch = job.pass.scratch;
+    OfThread& mine = scratch.of_thread[static_cast<size_t>(job.thread)];
+    const int64_t n = channels.end - channels.begin;
+    const Activations a = scratch.input.view(job.in(0), 0, job.step.width);
+    for_blocks(scratch, expert, [&](int64_t first, int64_t pairs) {
+        const int32_t* tokens = scratch.pair_token.data() + first;
+        multiply_rows(job, x.gate[expert], channels, a, tokens, pairs, mine.piece.data());
+        multiply_rows(job, x.up[expert], channels, a, tokens, pairs, mine.up.data());
+        for (int64_t p = 0; p < pairs; ++p) {
+            float* gate = mine.piece.data() + p * n;
+            float* hidden = x.quantise_hidden ? gate : scratch.hidden.data() + (first + p) * x.hidden + channels.begin;
+            job.pass.kernels.swiglu(gate, mine.up.data() + p * n, n, hidden);
+            if (!x.quantise_hidden) continue;
+            scratch.hidden_rows.write(job.pass.kernels, first + p, x.hidden, channels.begin, hidden, n);
         }
+    });
+}
+
+// Some columns of the sum over each token's experts, in the order of their numbers.
+void combine(const Experts& x, const Job& job, int64_t first_token, int64_t tokens, Range columns, float* out) {
+    Scratch& scratch = job.pass.scratch;
+    OfThread& mine = scratch.of_thread[static_cast<size_t>(job.thread)];
+    const int64_t width = job.step.width, n = columns.end - columns.begin;
+    for (int64_t t = first_token; t < first_token + tokens; ++t) std::fill_n(out + t * width + columns.begin, n, 0.0f);
+    for (size_t e = 0; e < x.down.size(); ++e) {
+        for_blocks(scratch, e, [&](int64_t first, int64_t pairs) {
+            const Activations hidden = scratch.hidden_rows.view(scratch.hidden.data(), first, x.hidden);
+            multiply_rows(job, x.down[e], columns, hidden, nullptr, pairs, mine.piece.data());
+            for (int64_t p = 0; p < pairs; ++p) {
+                job.pass.kernels.add_scaled(scratch.pair_weight.data()[first + p], mine.piece.data() + p * n, n,
+                                            out + scratch.pair_token.data()[first + p] * width + columns.begin);
+            }
+        });
     }
 }
 
 void run(const Experts& x, const Job& job, float* out) {
-    Scratch& scratch = job.pass.scratch;
     Pool& pool = job.pass.pool;
-    const float *input = job.in(0), *routing = job.in(1);
     const int64_t width = job.step.width;
-    if (x.quantise) quantise_input(job, input, width);
+    if (x.quantise) quantise_input(job, job.in(0), width);
     for (int64_t first = 0; first < job.rows(); first += kExpertTokens) {
         const int64_t n = std::min(kExpertTokens, job.rows() - first);
-        if (job.thread == 0) sort_pairs(x, scratch, routing, first, n);
+        if (first > 0) pool.sync();
+        if (job.thread == 0) sort_pairs(x, job.pass.scratch, job.in(1), first, n);
         pool.sync();
-        const int32_t* start = scratch.expert_start.data();
-        const Activations a = scratch.input.view(input, 0, width);
+        const int32_t* start = job.pass.scratch.expert_start.data();
+        const auto pieces = [&](const Matrix& w, const auto& body) {
+            const int64_t rows = expert_rows(w, pool.threads()), count = (w.rows + rows - 1) / rows;
+            return std::pair(count, [=](int64_t i) { body(Range{i * rows, std::min((i + 1) * rows, w.rows)}); });
+        };
         Dealer inner(pool);
         for (size_t e = 0; e < x.gate.size(); ++e) {
-            const int32_t* tokens = scratch.pair_token.data() + start[e];
-            const int64_t count = start[e + 1] - start[e], at = start[e] * x.hidden;
-            if (count == 0) continue;
-            multiply(inner, job, x.gate[e], a, tokens, count, scratch.gate.data() + at, x.hidden);
-            multiply(inner, job, x.up[e], a, tokens, count, scratch.up.data() + at, x.hidden);
+            if (start[e] == start[e + 1]) continue;
+            const auto [count, body] = pieces(x.gate[e], [&, e](Range r) { activate(x, job, e, r); });
+            inner.deal(count, body);
         }
-        pool.sync();
-        activate(x, job, n * x.top_k);
         pool.sync();
         Dealer outer(pool);
-        for (size_t e = 0; e < x.down.size(); ++e) {
-            const int64_t count = start[e + 1] - start[e];
-            if (count == 0) continue;
-            multiply(outer, job, x.down[e], scratch.hidden.view(scratch.gate.data(), start[e], x.hidden), nullptr,
-                     count, scratch.down.data() + start[e] * width, width);
-        }
-        pool.sync();
-        combine(x, job, routing, first, n, out);
-        pool.sync();
+        const auto [count, body] = pieces(x.down[0], [&](Range r) { combine(x, job, first, n, r, out); });
+        outer.deal(count, body);
     }
 }
 
@@ -301,16 +333,24 @@ struct Reserve {
     }
     void operator()(const AttendStep& a) const { reserve_attention(scratch, a, batch, threads); }
     void operator()(const Route& r) const { scratch.scores.reserve(tokens * r.experts); }
+    void operator()(const Norm& norm) const {
+        if (norm.quantise) scratch.input.reserve(tokens, step.width);
+    }
     void operator()(const Experts& x) const {
-        const int64_t chunk = std::min(tokens, kExpertTokens), pairs = chunk * x.top_k;
+        const int64_t pairs = std::min(tokens, kExpertTokens) * x.top_k;
         if (x.quantise) scratch.input.reserve(tokens, step.width);
-        if (x.quantise_hidden) scratch.hidden.reserve(pairs, x.hidden);
+        if (x.quantise_hidden) {
+            scratch.hidden_rows.reserve(pairs, x.hidden);
+        } else {
+            scratch.hidden.reserve(pairs * x.hidden);
+        }
         scratch.pair_token.reserve(pairs);
-        scratch.place.reserve(pairs);
+        scratch.pair_weight.reserve(pairs);
         scratch.expert_start.reserve(static_cast<int64_t>(x.gate.size()) + 1);
-        scratch.gate.reserve(pairs * x.hidden);
-        scratch.up.reserve(pairs * x.hidden);
-        scratch.down.reserve(pairs * step.width);
+        for (OfThread& own : scratch.of_thread) {
+            own.piece.reserve(std::min(pairs, kBlockPairs) * kExpertRows);
+            own.up.reserve(std::min(pairs, kBlockPairs) * kExpertRows);
+        }
     }
     template <typename Other>
     void operator()(const Other&) const {}

@@ -38,6 +38,7 @@ struct OfThread {
     std::array<const void*, kSpan / kTile> keys, values;  // the tiles of a span
     Buffer<float> head;                                   // [3 head_dim]
     Partial span, whole;                                  // of kQueryTile tokens and the query heads of one kv head
+    Buffer<float> piece, up;                              // [kBlockPairs, rows], of an expert's piece
 };
 
 // Memory that operations use for themselves. Its size is settled before a step begins.
@@ -54,10 +55,10 @@ struct Scratch {
 
     // Experts, for a chunk of tokens: their (token, expert) pairs, sorted by expert.
     Buffer<int32_t> pair_token;    // [pairs]
-    Buffer<int32_t> place;         // [tokens, top_k] where a token's pairs stand
+    Buffer<float> pair_weight;     // [pairs]
     Buffer<int32_t> expert_start;  // [E + 1]
-    Buffer<float> gate, up, down;  // [pairs, I], [pairs, I], [pairs, H]
-    QuantisedRows hidden;          // [pairs, I]
+    Buffer<float> hidden;          // [pairs, I], what float matrices read
+    QuantisedRows hidden_rows;     // [pairs, I], what quantised ones read
 };
 
 // One step in progress.

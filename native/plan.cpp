@@ -17,6 +17,7 @@ struct Binder {
     const int64_t vocab_size;
     BoundPlan plan;
     int quantised_value = -1;  // which value the scratch of quantised activations holds at this point of the plan
+    int quantised_at = -1;     // the step that put it there
     std::map<int64_t, AttendShape> attends;
     std::map<int64_t, ConvShape> convs;
 };
@@ -110,10 +111,18 @@ int64_t input_width(const Draft& d) {
     return width;
 }
 
-// Whether this step must quantise its first input, or finds it in the scratch already.
+// Whether this step must quantise its first input, or finds it in the scratch already: because an earlier step needed
+// it, or because it comes from a norm, which can quantise each row while it is at hand.
 bool must_quantise(Draft& d, bool any_quantised) {
-    if (!any_quantised) return false;
-    return std::exchange(d.binder.quantised_value, d.step.inputs[0]) != d.step.inputs[0];
+    Binder& b = d.binder;
+    const int value = d.step.inputs[0];
+    if (!any_quantised || b.quantised_value == value) return false;
+    Norm* norm = std::get_if<Norm>(&b.plan.steps[static_cast<size_t>(value)].operation);
+    const bool by_norm = norm && b.quantised_at < value;  // and nobody reads the scratch between
+    if (by_norm) norm->quantise = true;
+    b.quantised_value = value;
+    b.quantised_at = by_norm ? value : static_cast<int>(d.place);
+    return !by_norm;
 }
 
 bool any_quantised(const std::vector<Matrix>& all) {
@@ -297,6 +306,18 @@ void bind_operation(Draft& d) {
     found->second(d);
 }
 
+bool goes_by_rows(const Step& step) {
+    return std::holds_alternative<Add>(step.operation) || std::holds_alternative<Norm>(step.operation);
+}
+
+// Both steps share out whole rows in the same way, and all rows are equally wide: a buffer that this step takes over
+// from one that the step before has read last is overwritten only where the same thread has read it.
+bool follows_rows(const Draft& d) {
+    if (d.place == 0 || !goes_by_rows(d.step)) return false;
+    const Step& before = d.binder.plan.steps.back();
+    return goes_by_rows(before) && before.selected == d.step.selected && before.width == d.step.width;
+}
+
 void bind_step(Binder& binder, const StepSpec& spec) {
     Draft d{binder, spec, binder.plan.steps.size(), {}};
     for (int64_t input : spec.inputs) {
@@ -308,6 +329,7 @@ void bind_step(Binder& binder, const StepSpec& spec) {
     }
     d.step.selected = !spec.inputs.empty() && d.input(0).selected;
     bind_operation(d);
+    d.step.joined = follows_rows(d);
     require(d.step.width <= kMaxWidth, d.name(), " gives a value of width ", d.step.width, ": at most ", kMaxWidth);
     binder.plan.steps.push_back(std::move(d.step));
 }
@@ -361,7 +383,7 @@ std::vector<Shape> in_order(const std::map<int64_t, Shape>& slots, const char* k
 
 BoundPlan bind_plan(const std::vector<StepSpec>& specs, const Weights& weights, int64_t vocab_size) {
     require(!specs.empty(), "the plan has no steps");
-    Binder binder{weights, vocab_size, {}, -1, {}, {}};
+    Binder binder{weights, vocab_size, {}, -1, -1, {}, {}};
     for (const StepSpec& spec : specs) bind_step(binder, spec);
     const Step& last = binder.plan.steps.back();
     require(last.selected && last.width == vocab_size && !std::holds_alternative<Route>(last.operation),

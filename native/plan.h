@@ -27,6 +27,7 @@ struct Embed {
 struct Norm {
     Vector weight;  // [H]
     float eps;
+    bool quantise = false;  // whether what follows reads it quantised
 };
 
 struct LinearStep {
@@ -78,7 +79,8 @@ struct Step {
     std::vector<int> inputs;  // earlier steps
     int64_t width;
     bool selected;
-    int buffer;  // values that do not live at the same time share one
+    int buffer;           // values that do not live at the same time share one
+    bool joined = false;  // to the step before: each thread reads only the rows that it wrote itself
 };
 
 struct BoundPlan {

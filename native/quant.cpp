@@ -8,9 +8,9 @@ void QuantisedRows::reserve(int64_t rows, int64_t columns) {
     neg_sum_.reserve(rows * (columns / kHalfGroup));
 }
 
-void QuantisedRows::write(const Kernels& kernels, int64_t row, const float* x, int64_t columns) {
-    kernels.quantise(x, columns, q_.data() + row * columns, scale_.data() + row * (columns / kGroup),
-                     neg_sum_.data() + row * (columns / kHalfGroup));
+void QuantisedRows::write(const Kernels& kernels, int64_t row, int64_t columns, int64_t at, const float* x, int64_t n) {
+    const int64_t first = row * columns + at;
+    kernels.quantise(x, n, q_.data() + first, scale_.data() + first / kGroup, neg_sum_.data() + first / kHalfGroup);
 }
 
 Activations QuantisedRows::view(const float* x, int64_t first, int64_t columns) {

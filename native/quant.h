@@ -12,7 +12,12 @@ class QuantisedRows {
     void reserve(int64_t rows, int64_t columns);
 
     // Row `row` becomes x [columns]. Threads may write different rows at the same time.
-    void write(const Kernels& kernels, int64_t row, const float* x, int64_t columns);
+    void write(const Kernels& kernels, int64_t row, const float* x, int64_t columns) {
+        write(kernels, row, columns, 0, x, columns);
+    }
+
+    // Numbers `at` to at + n - 1 of row `row` become x [n], whole groups. Threads may write different ones at a time.
+    void write(const Kernels& kernels, int64_t row, int64_t columns, int64_t at, const float* x, int64_t n);
 
     // The rows from `first` on, of `columns` numbers each; x [rows, columns] is what the float kernels read instead.
     Activations view(const float* x, int64_t first, int64_t columns);

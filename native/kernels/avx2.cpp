@@ -160,6 +160,7 @@ const Kernels kAvx2Kernels = {
     .quantise = quantise<Avx2>,
     .norm = norm<Avx2>,
     .swiglu = swiglu<Avx2>,
+    .add_scaled = add_scaled<Avx2>,
     .attend = {attend<Avx2, HalfCache>, attend<Avx2, SingleCache>, attend<Avx2, Int8Cache>},
     .to_half = to_half,
     .read = read<Avx2>,

@@ -162,6 +162,7 @@ const Kernels kAvx512VnniKernels = {
     .quantise = quantise<Avx512>,
     .norm = norm<Avx512>,
     .swiglu = swiglu<Avx512>,
+    .add_scaled = add_scaled<Avx512>,
     .attend = {attend<Avx512, HalfCache>, attend<Avx512, SingleCache>, attend<Avx512, Int8Cache>},
     .to_half = to_half,
     .read = read<Avx512>,

@@ -118,6 +118,9 @@ struct Kernels {
     // so a gate beyond -88 leaves at most 6e-39 of itself where the formula leaves less.
     void (*swiglu)(const float* gate, const float* up, int64_t n, float* out);
 
+    // out[i] = fma(weight, x[i], out[i]), i < n.
+    void (*add_scaled)(float weight, const float* x, int64_t n, float* out);
+
     // One for each KvType.
     void (*attend[kKvTypes])(const Attend&);
 

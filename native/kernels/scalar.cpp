@@ -229,6 +229,10 @@ void norm(const float* x, const float* weight, float eps, int64_t n, float* out)
     for (int64_t i = 0; i < n; ++i) out[i] = x[i] * inverse * weight[i];
 }
 
+void add_scaled(float weight, const float* x, int64_t n, float* out) {
+    for (int64_t i = 0; i < n; ++i) out[i] = std::fma(weight, x[i], out[i]);
+}
+
 void swiglu(const float* gate, const float* up, int64_t n, float* out) {
     for (int64_t i = 0; i < n; ++i) out[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
 }
@@ -373,6 +377,7 @@ const Kernels kScalarKernels = {
     .quantise = quantise,
     .norm = norm,
     .swiglu = swiglu,
+    .add_scaled = add_scaled,
     .attend = {attend<FloatTiles<uint16_t, from_half>>, attend<FloatTiles<float, itself>>, attend<Int8Tiles>},
     .to_half = to_half,
     .read = read,

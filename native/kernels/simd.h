@@ -161,6 +161,15 @@ typename V::Floats swiglu_of(typename V::Floats gate, typename V::Floats up) {
 }
 
 template <typename V>
+void add_scaled(float weight, const float* x, int64_t n, float* out) {
+    const auto w = V::splat(weight);
+    int64_t i = 0;
+    for (; i + V::kLanes <= n; i += V::kLanes) V::store(out + i, V::fma(w, V::load(x + i), V::load(out + i)));
+    const int64_t rest = n - i;
+    if (rest) store_first<V>(out + i, V::fma(w, load_first<V>(x + i, rest), load_first<V>(out + i, rest)), rest);
+}
+
+template <typename V>
 void swiglu(const float* gate, const float* up, int64_t n, float* out) {
     int64_t i = 0;
     for (; i + V::kLanes <= n; i += V::kLanes) V::store(out + i, swiglu_of<V>(V::load(gate + i), V::load(up + i)));

@@ -1,4 +1,5 @@
-// The kernels of one row of numbers: quantise, norm, swiglu and to_half, and those that measure the machine.
+// The kernels of one row of numbers: quantise, norm, swiglu, add_scaled and to_half, and those that measure the
+// machine.
 #include <algorithm>
 #include <cfloat>
 #include <functional>
@@ -251,6 +252,45 @@ void test_swiglu(Report& report, const Sets& sets) {
     check_swiglu(report, sets, gates, all_ups, "special numbers");
 }
 
+// --- add_scaled ------------------------------------------------------------------------------------------------------
+
+// One rounding: every instruction set gives the same bits.
+void check_add_scaled(Report& report, const Sets& sets, float weight, const std::vector<float>& x,
+                      const std::vector<float>& before, const char* what) {
+    const auto n = static_cast<int64_t>(x.size());
+    for (const Kernels* set : sets) {
+        for (int64_t shift = 0; shift < 2; ++shift) {
+            const Input<float> input = copy(x, shift);
+            Output<float> out(n, shift);
+            std::copy(before.begin(), before.end(), out.data());
+            set->add_scaled(weight, input.data(), n, out.data());
+            report.compare(
+                set->name, out,
+                [&](int64_t i) {
+                    return Expected{std::fma(weight, x[static_cast<size_t>(i)], before[static_cast<size_t>(i)])};
+                },
+                [&] { return shape("of", what, "n", n, "shift", shift); });
+        }
+    }
+}
+
+void test_add_scaled(Report& report, const Sets& sets) {
+    Random random(9);
+    for (int64_t n : lengths()) {
+        const std::vector<float> x = random_row(random, n, -4, 4), before = random_row(random, n, -4, 4);
+        check_add_scaled(report, sets, random.uniform(0, 1), x, before, "random numbers");
+        check_add_scaled(report, sets, 0, x, before, "a weight of zero");
+    }
+    const std::vector<float> special = {0.0f,      -0.0f,      1.4e-45f, FLT_MAX, -FLT_MAX,
+                                        HUGE_VALF, -HUGE_VALF, NAN,      1,       0x1p-126f};
+    for (float weight : {1.0f, -3.0f, 1e-30f, HUGE_VALF, NAN}) {
+        for (float number : special) {
+            check_add_scaled(report, sets, weight, special, std::vector<float>(special.size(), number),
+                             "special numbers");
+        }
+    }
+}
+
 // --- to_half and the machine's limits --------------------------------------------------------------------------------
 
 void check_halves(Report& report, const Sets& sets, const std::vector<float>& x, const char* what) {
@@ -317,8 +357,8 @@ void test_limits(Report& report, const Sets& sets) {
 
 void test_rows(Report& report, const Sets& sets) {
     const std::pair<const char*, void (*)(Report&, const Sets&)> tests[] = {
-        {"quantise", test_quantise},          {"norm", test_norm}, {"swiglu", test_swiglu}, {"to_half", test_to_half},
-        {"read, multiply_adds", test_limits},
+        {"quantise", test_quantise},     {"norm", test_norm},       {"swiglu", test_swiglu},
+        {"add_scaled", test_add_scaled}, {"to_half", test_to_half}, {"read, multiply_adds", test_limits},
     };
     for (const auto& [kernel, test] : tests) {
         report.begin(kernel);

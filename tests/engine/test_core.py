@@ -78,7 +78,8 @@ def test_each_step_equals_the_reference(isa: str, source: Checkpoint, monkeypatc
             expected = np.concatenate([expected.experts, expected.weights], axis=1)
         assert found.shape == expected.shape, step.op
         error = np.abs(found - expected).max(axis=1) / np.ptp(expected)
-        assert np.median(error) <= 1e-6, step
+        usual = 1e-5 if step.op == "attend" else 1e-6  # a key that fell to the other side is seen by all later tokens
+        assert np.median(error) <= usual, step
         assert (error > 1e-5).mean() <= 0.1, step
         assert error.max() <= 4e-3, step
 

@@ -67,7 +67,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_kernel_meets_its_definition(program: Path, isa: str) -> None:
     done = run(program, isa=isa)
     assert_passed(done, isa)
-    for kernel in ("linear Q4_0", "quantise", "norm", "swiglu", "to_half", "attend fp16", "attend fp32", "attend int8"):
+    rows = ("quantise", "norm", "swiglu", "add_scaled", "to_half")
+    for kernel in ("linear Q4_0", *rows, "attend fp16", "attend fp32", "attend int8"):
         assert re.search(rf"^{kernel} +{isa} [1-9]", done.stdout, re.MULTILINE), done.stdout
 
 
