@@ -297,7 +297,7 @@ class Trainer:
 def _pool(tokenizer: Tokenizer, seed: int, number: int, workers: int) -> list[tuple[Batch, Tensor]]:
     """The steps of one pool, which follow from (seed, number, workers) alone.
 
-    Their order is one of sizes, the same for the pools that the workers take together: who has less waits for the others.
+    Their order is one of sizes, the same for the pools that workers take together: who has less waits for the others.
     """
     rng = random.Random(f"{seed}/{number}")
     values = Values(rng)
