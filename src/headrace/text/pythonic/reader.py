@@ -33,8 +33,9 @@ _T = TypeVar("_T")
 MAX_DEPTH: Final = 100
 
 _SPACE: Final = re.compile(r"\s*")
-NAME: Final = re.compile(r"[^\W\d]\w*(?:[-.:/]\w+)*")
-_NAME_BEGUN: Final = re.compile(r"[^\W\d][\w.:/-]*")
+# OpenAI's names have letters, digits, _ and -, in any place; what is all digits is a number.
+NAME: Final = re.compile(r"(?=[\d-]*[^\W\d])[\w-]+(?:[.:/][\w-]+)*")
+_NAME_BEGUN: Final = re.compile(r"[\w-][\w.:/-]*")
 _KEY: Final = re.compile(r"([^\W\d]\w*(?:[-.]\w+)*)\s*=")
 _KEY_BEGUN: Final = re.compile(r"[^\W\d][\w.-]*\s*")
 

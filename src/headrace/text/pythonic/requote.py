@@ -26,7 +26,7 @@ _ARGUMENT: Final = re.compile(rf",\s*(?:[^\W\d]\w*(?:[-.]\w+)*\s*=\s*{_VALUE}|\*
 _ENTRY: Final = re.compile(r"\s*,\s*['\"][^'\"]*['\"]\s*:")
 _ITEM: Final = re.compile(r"\s*,\s*['\"]")
 _NOTABLE: Final = re.compile(r"\\.|[\"'()\[\]{},]", re.DOTALL)
-_CALL_END: Final = re.compile(r"\)\s*(?:\]|,\s*[^\W\d]\w*(?:[-.:/]\w+)*\s*\()")
+_CALL_END: Final = re.compile(r"\)\s*(?:\]|,\s*[\w-]+(?:[.:/][\w-]+)*\s*\()")
 
 
 def only_reading(text: str, read: Callable[[Reader], _T], names: Collection[str] = (), at: int = 0) -> _T | None:
