@@ -23,7 +23,7 @@ MAX_WORK: Final = 4_000_000  # characters read, all readings together
 _FOLLOWED: Final = re.compile(r"\s*(?:[,)\]}:]|\Z)")
 _VALUE: Final = r"(?:[\[{('\"+\-.\d]|[rRuUfFbB]{1,2}['\"]|(?:True|False|None|true|false|null)\b)"
 _ARGUMENT: Final = re.compile(rf",\s*(?:[^\W\d]\w*(?:[-.]\w+)*\s*=\s*{_VALUE}|\*\*\s*\{{)")
-_ENTRY: Final = re.compile(r"\s*,\s*['\"][^'\"]*['\"]\s*:")
+_ENTRY: Final = re.compile(rf"\s*:\s*{_VALUE}|\s*,\s*['\"][^'\"]*['\"]\s*:")
 _ITEM: Final = re.compile(r"\s*,\s*['\"]")
 _NOTABLE: Final = re.compile(r"\\.|[\"'()\[\]{},]", re.DOTALL)
 _CALL_END: Final = re.compile(r"\)\s*(?:\]|,\s*[\w-]+(?:[.:/][\w-]+)*\s*\()")
