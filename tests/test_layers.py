@@ -21,7 +21,7 @@ TIERS = (
     ("engine", "tools"),
     ("defaults",),
     ("checkpoint",),
-    ("summary", "convert", "synthetic", "bench"),
+    ("summary", "convert", "synthetic", "bench", "words"),
     ("model",),
     ("cli",),
 )

@@ -28,16 +28,28 @@ if TYPE_CHECKING:
         Unsupported,
         UserError,
     )
-    from headrace.events import Done, Event, Text, Thinking, Timings, ToolCall, ToolResult, Usage
+    from headrace.events import Done, Event, Text, Thinking, Timings, ToolCall, ToolCallDelta, ToolResult, Usage
     from headrace.model import Model, load
     from headrace.transcript import Transcript
+    from headrace.words import Reply, parse_reply, render
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "headrace.model": ("Model", "load"),
     "headrace.transcript": ("Transcript",),
-    "headrace.events": ("Done", "Event", "Text", "Thinking", "Timings", "ToolCall", "ToolResult", "Usage"),
+    "headrace.words": ("Reply", "parse_reply", "render"),
+    "headrace.events": (
+        "Done",
+        "Event",
+        "Text",
+        "Thinking",
+        "Timings",
+        "ToolCall",
+        "ToolCallDelta",
+        "ToolResult",
+        "Usage",
+    ),
     "headrace.errors": (
         "ContextExceeded",
         "CoreMissing",
@@ -63,12 +75,14 @@ __all__ = [
     "Model",
     "ModelClosed",
     "ModelNotFound",
+    "Reply",
     "RequestInvalid",
     "TemplateInvalid",
     "Text",
     "Thinking",
     "Timings",
     "ToolCall",
+    "ToolCallDelta",
     "ToolFailed",
     "ToolResult",
     "Transcript",
@@ -76,6 +90,8 @@ __all__ = [
     "Usage",
     "UserError",
     "load",
+    "parse_reply",
+    "render",
 ]
 
 

@@ -54,6 +54,16 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """The next piece of the JSON of a call's arguments, before the call is whole. ToolCall, which comes after the last,
+    is what counts: a call that turns out to be unreadable has none."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class ToolResult:
     """What a tool gave back; with `error`, `content` is the sentence that says why it could not."""
 
@@ -65,11 +75,13 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The end. `reason` is "stop", "length" (num_predict or the window), "tool_calls" or "cancelled"."""
+    """The end. `reason` is "stop", "length" (num_predict or the window), "tool_calls" or "cancelled". `warnings` are
+    what went wrong on the way: "malformed_tool_call" (it came as text), "unknown_tool" (it was not offered)."""
 
     reason: Reason
     usage: Usage
     timings: Timings
+    warnings: tuple[str, ...] = ()
 
 
-Event = Text | Thinking | ToolCall | ToolResult | Done
+Event = Text | Thinking | ToolCallDelta | ToolCall | ToolResult | Done

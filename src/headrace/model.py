@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -21,11 +22,12 @@ from headrace.errors import ContextExceeded, FileInvalid, RequestInvalid
 from headrace.events import Done, Event, Text, Timings, ToolCall, Usage
 from headrace.machine import memory_bytes, usable_threads
 from headrace.summary import memory_bytes as needed_bytes
-from headrace.text.calls import ReplyParser
+from headrace.text.calls import THINK_START, ReplyParser
 from headrace.text.prompt import encode_chat
 from headrace.text.repair import write_calls
 from headrace.text.stream import TextStream
 from headrace.tools.loop import MAX_ROUNDS, Tool, Toolbox, toolbox_of
+from headrace.tools.schema import parameters_of
 from headrace.transcript import Transcript
 
 MAX_SEQUENCES = 4  # that decode together; each may grow to the whole window
@@ -170,13 +172,15 @@ class Model:
         source = self.checkpoint
         turns = write_calls(messages, source.template)
         prompt = encode_chat(source.template, source.tokenizer, turns, tools=toolbox.schemas or None)
-        parser, called = ReplyParser(), False
+        thinking = source.tokenizer.decode(prompt[-8:], skip_special=False).rstrip().endswith(THINK_START)
+        parser, called = ReplyParser(thinking, dict(map(parameters_of, toolbox.schemas))), False
         for event in self._generate(prompt, sampling, keep=self._kept):
             parsed = parser.feed(event.text) if isinstance(event, Text) else parser.finish()
             called |= any(isinstance(one, ToolCall) for one in parsed)
             yield from parsed
             if isinstance(event, Done):
-                yield Done("tool_calls", event.usage, event.timings) if called and event.reason == "stop" else event
+                reason = "tool_calls" if called and event.reason == "stop" else event.reason
+                yield replace(event, reason=reason, warnings=tuple(parser.warnings))
 
     def _generate(self, prompt: list[int], sampling: Parameters, keep: set[int] | None = None) -> Iterator[Text | Done]:
         source = self.checkpoint
@@ -232,4 +236,5 @@ def _total(done: Sequence[Done]) -> Done:
             decode_s=sum(t.decode_s for t in times),
             first_token_s=times[0].first_token_s,
         ),
+        tuple(dict.fromkeys(warning for d in done for warning in d.warnings)),
     )

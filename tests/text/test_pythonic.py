@@ -38,6 +38,20 @@ from headrace.text.pythonic import format_call, parse_calls
         ("f(größe=1, 名='x')", [("f", {"größe": 1, "名": "x"})]),
         ("f(a={1: 2, None: 3, True: 4, 1.5: 5})", [("f", {"a": {"1": 2, "null": 3, "true": 4, "1.5": 5}})]),
         ("f(a='12', b=12)", [("f", {"a": "12", "b": 12})]),
+        ("f(a='one '\n 'two', b=[\"x\" 'y'])", [("f", {"a": "one two", "b": ["xy"]})]),
+        (r"f(a=r'\d\n', b=u'x', c=f'{{}}', d=rf'\d')", [("f", {"a": r"\d\n", "b": "x", "c": "{}", "d": r"\d"})]),
+        (r"f(a='\N{EM DASH}', b='\N{NO SUCH}', c='\,')", [("f", {"a": "—", "b": r"\N{NO SUCH}", "c": r"\,"})]),
+        ("f(a=0o17, b=0b101, c=-0x1f, d=1E2)", [("f", {"a": 15, "b": 5, "c": -31, "d": 100.0})]),
+        ("f(a='x\x00y', b='a\r\nb')", [("f", {"a": "x\x00y", "b": "a\r\nb"})]),
+        ("get-time(user-id=1, a.b=2)", [("get-time", {"user-id": 1, "a.b": 2})]),
+        ("2fa-(), -a--b_()", [("2fa-", {}), ("-a--b_", {})]),
+        ("mcp:files/read(a=1)", [("mcp:files/read", {"a": 1})]),
+        ('[f(a=1)], [g()]', [("f", {"a": 1}), ("g", {})]),
+        ('[{"name": "f", "arguments": {"b": 1, "a": "\\/\\u00e9"}}]', [("f", {"b": 1, "a": "/é"})]),
+        ('{"name": "f", "parameters": {"a": 1.0}}', [("f", {"a": 1.0})]),
+        ('{"type": "function", "function": {"name": "f", "arguments": "{\\"a\\": 1}"}}', [("f", {"a": 1})]),
+        ("{'name': 'f', 'arguments': {'a': True, 'b': (1,)}}, g()", [("f", {"a": True, "b": [1]}), ("g", {})]),
+        ('[{"name": "f"}, {"name": "g", "arguments": null}]', [("f", {}), ("g", {})]),
     ],
 )  # fmt: skip
 def test_calls(body: str, calls: list[tuple[str, dict[str, Any]]]) -> None:
@@ -53,9 +67,12 @@ def test_calls(body: str, calls: list[tuple[str, dict[str, Any]]]) -> None:
         "", "[]", " ", "f", "f(", "f()g()", "[f()", "f()]", "[f()] x", "[[f()]]", "f(1)", "f(a)", "f(a=)", "f(=1)",
         "f(a=1 b=2)", "f(a=1,,b=2)", "f(,)", "f(a=1, a=2)", "f(a=1, **{'a': 2})", "f(**1)", "f(**{1, 2})", "f(**{'a'})",
         "f(a='x)", 'f(a="x\')', "f(a=x)", "f(a=g())", "f(a=1+1)", "f(a=--1)", "f(a=1.2.3)", "f(a=1x)", "f(a=nan)",
-        "f(a=inf)", "f(a=1e999)", "f(a=-1e999)", "f(a={1: 2, 3})", "f(a={[]: 1})", "f(a=[1 2])", "f(a='a' 'b')",
-        "f.(a=1)", ".f()", "1f()", "f(a=" + "[" * 100_000, "f(a=" + "-" * 100_000 + "1)", "[" * 100_000,
+        "f(a=inf)", "f(a=1e999)", "f(a=-1e999)", "f(a={1: 2, 3})", "f(a={[]: 1})", "f(a=[1 2])", "f(a='a''b')",
+        "f.(a=1)", ".f()", "12()", "-1()", "f(a=" + "[" * 100_000, "f(a=" + "-" * 100_000 + "1)", "[" * 100_000,
         "f(a=" + "9" * 10_000 + ")", r"f(a='\UFFFFFFFF')", "\x00", "f(\x00a=1)", "import os", "f(a=lambda: 1)",
+        "f(a=b'x')", "f(a=f'{x}')", "f(a=Infinity)", "f(a=1j)", '{"name": "f", "arguments": [1]}', '{"name": 1}',
+        '{"name": "f", "arguments": {"a": NaN}}', '{"name": "f", "arguments": {"a": 1e999}}', '{"arguments": {}}',
+        '{"name": "f(a=1), g", "arguments": {}}', '{"name": "f", "arguments": ' + "[" * 100_000, "f(*{'a': 1})",
     ],
 )  # fmt: skip
 def test_what_is_no_call_is_a_value_error(body: str) -> None:
@@ -94,7 +111,10 @@ NAME = st.one_of(st.from_regex(r"[a-z_]\w{0,5}", fullmatch=True), st.sampled_fro
 @settings(max_examples=300)
 def test_what_is_written_reads_back(name: str, arguments: dict[str, Any]) -> None:
     written = format_call(name, arguments)
-    assert "<|" not in written  # so no string ends the block it is in
+    assert "<|" not in written  # so no string ends the block it is in,
+    assert "think>" not in written.replace("\\u003cthink>", "").replace(
+        "\\u003c/think>", ""
+    )  # nor is cut off by a template
     for body in (written, f"[{written}, g()]"):
         found, back = parse_calls(body)[0]
         assert found == name
@@ -114,6 +134,20 @@ def test_how_a_call_is_written() -> None:
     )
     assert format_call("f", {"a b": 1, "class": CALL_END}) == 'f(**{"a b": 1}, class="\\u003c|tool_call_end|>")'
     assert format_call("f", {}) == "f()"
+
+
+@pytest.mark.parametrize("name", ["", "f(a=1), g", "f g()", "<|im_end|>", "a\nb", "a=b", " f", "f'"])
+def test_what_is_no_name_is_not_written(name: str) -> None:
+    with pytest.raises(ValueError, match="no name of a tool"):
+        format_call(name, {})
+
+
+def test_depth_is_bounded_when_writing() -> None:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(ValueError, match="nested too deeply"):
+        format_call("f", {"a": value})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), b"x", {1}, {1: 2}, object()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -35,6 +36,41 @@ def test_arguments_may_be_json_text() -> None:
     assert write_calls([turn("", '{"a": "x", "n": 1}')], Template(FALLBACK_LFM2))[0]["content"] == BLOCK
 
 
+@pytest.mark.parametrize("arguments", ["", " ", "{}", None, {}])
+def test_no_arguments_in_any_form(arguments: Any) -> None:
+    chat = [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}]
+    assert write_calls(chat, Template(FALLBACK_LFM2))[0]["content"] == f"{CALL_START}[f()]{CALL_END}"
+
+
+def test_content_parts_keep_their_side_of_the_calls() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert write_calls([turn(parts)], Template(FALLBACK_LFM2))[0]["content"] == BLOCK + "ab"
+    image = [{"type": "image"}, {"type": "text", "text": "b"}]
+    block = {"type": "text", "text": BLOCK}
+    assert write_calls([turn(image)], Template(FALLBACK_LFM2))[0]["content"] == [block, *image]
+    assert write_calls([turn(image)], Template(FALLBACK_LFM25))[0]["content"] == [*image, block]
+
+
+def test_no_calls_are_no_block() -> None:
+    for empty in ([], None, ()):
+        chat = [{"role": "assistant", "content": "x", "tool_calls": empty}]
+        assert write_calls(chat, Template(FALLBACK_LFM2)) == [{"role": "assistant", "content": "x"}]
+
+
+def test_the_users_messages_are_not_changed() -> None:
+    chat = [turn(), {"role": "user", "content": None}]
+    before = json.dumps(chat)
+    write_calls(chat, Template(FALLBACK_LFM2))
+    assert json.dumps(chat) == before
+
+
+@pytest.mark.parametrize("messages", [None, "hi", [5], [], ["hi"]])
+def test_what_is_no_list_of_messages_is_left_to_the_template(messages: Any) -> None:
+    template = Template(FALLBACK_LFM2)
+    with pytest.raises(RequestInvalid, match=r"message"):
+        template.render(write_calls(messages, template))
+
+
 def test_other_turns_stay_as_they_are() -> None:
     turns = [
         {"role": "user", "content": "hi"},
@@ -48,6 +84,12 @@ def test_other_turns_stay_as_they_are() -> None:
     ("message", "sentence"),
     [
         (turn(["parts"]), "should have text"),
+        (turn({"a": 1}), "should have text"),
+        (turn("", {"a": float("nan")}), "arguments of the tool call 'f' should be a JSON object"),
+        (turn("", '{"a": NaN}'), "arguments of the tool call 'f' should be a JSON object"),
+        (turn("", {1: 2}), "arguments of the tool call 'f' should be a JSON object"),
+        (turn("", "[" * 100_000), "arguments of the tool call 'f' should be a JSON object"),
+        ({"role": "assistant", "tool_calls": [{"name": "f(), g", "arguments": {}}]}, "has the name 'f\\(\\), g'"),
         (turn("", "{"), "arguments of the tool call 'f' should be a JSON object"),
         (turn("", "[1]"), "arguments of the tool call 'f' should be a JSON object"),
         ({"role": "assistant", "tool_calls": [{"function": {}}]}, "a tool call should look like"),

@@ -16,7 +16,7 @@ from headrace.errors import RequestInvalid
 # Templates print the role between sentinels, so it must be a word.
 _ROLE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 # Names under which a turn's thinking arrives; the first is the one that templates read.
-_THINKING: Final = ("reasoning_content", "thinking", "reasoning")
+THINKING: Final = ("reasoning_content", "thinking", "reasoning")
 
 
 def plain_messages(messages: object) -> list[dict[str, Any]]:
@@ -41,7 +41,7 @@ def _plain_message(message: object, what: str) -> dict[str, Any]:
     calls = copy.get("tool_calls", [])
     if not isinstance(calls, list | tuple) or not all(isinstance(call, dict) for call in calls):
         raise RequestInvalid(f"{what}: tool_calls is not a list of objects")
-    thinking = next((copy[key] for key in _THINKING if key in copy), None)
+    thinking = next((copy[key] for key in THINKING if key in copy), None)
     return copy if thinking is None else {"thinking": thinking, **copy, "reasoning_content": thinking}
 
 

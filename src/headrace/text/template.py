@@ -13,7 +13,7 @@ import jinja2
 from jinja2.exceptions import SecurityError, TemplateSyntaxError
 
 from headrace.errors import TemplateInvalid
-from headrace.text import sandbox
+from headrace.text import continuation, sandbox
 from headrace.text.messages import plain, plain_messages, plain_tools
 from headrace.text.sandbox import MAX_PROMPT_CHARACTERS
 
@@ -54,14 +54,22 @@ class Template:
     ) -> str:
         """The prompt, byte for byte as transformers' `apply_chat_template(tokenize=False)` gives it.
 
-        `kwargs` are further variables of the template. Raises RequestInvalid for messages or tools of the wrong shape,
-        TemplateInvalid where the template refuses them, fails, or does what it may not.
+        `kwargs` are further variables of the template. With `continue_final_message` (True, or the name of a field) the
+        prompt ends inside the last message, and there is no generation prompt. Raises RequestInvalid for messages or
+        tools of the wrong shape, TemplateInvalid where the template refuses them, fails, or does what it may not.
         """
+        goes_on = kwargs.pop("continue_final_message", False)
         variables = {"documents": None} | self._special_tokens | plain(kwargs, "a template variable")
         chat = plain_messages(messages)
-        variables |= {"messages": chat, "tools": plain_tools(tools), "add_generation_prompt": add_generation_prompt}
+        variables |= {"tools": plain_tools(tools), "add_generation_prompt": add_generation_prompt and not goes_on}
+        if not goes_on:
+            return self._rendered(chat, variables)
+        said = continuation.mark(chat, goes_on, self.source)
+        return continuation.cut(self._rendered(chat, variables), said)
+
+    def _rendered(self, chat: list[dict[str, Any]], variables: Mapping[str, Any]) -> str:
         try:
-            return _bounded(self._compiled, variables)
+            return _bounded(self._compiled, {**variables, "messages": chat})
         except SecurityError as problem:
             raise TemplateInvalid(f"the chat template does what it may not: {_sentence(problem)}") from problem
         except sandbox.Refusal as problem:

@@ -10,7 +10,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from headrace.errors import RequestInvalid
@@ -41,6 +41,22 @@ def schema_of(function: Function) -> Schema:
             required.append(parameter.name)
     parameters = {"type": "object", "properties": properties, "required": required}
     return {"name": name, "description": summary, "parameters": parameters}
+
+
+def parameters_of(tool: Mapping[str, Any] | Function | str) -> tuple[str, Mapping[str, Any] | None]:
+    """A tool's name and the JSON schema of its parameters, or None where there is none: of an OpenAI tool, the function
+    object in it, a Python function, or just a name. Raises RequestInvalid for what is none of these."""
+    if isinstance(tool, str):
+        return tool, None
+    schema = tool if isinstance(tool, Mapping) else schema_of(tool) if callable(tool) else {}
+    inner = schema.get("function", schema)
+    name = inner.get("name") if isinstance(inner, Mapping) else None
+    if not isinstance(name, str) or not name:
+        raise RequestInvalid(
+            f"{tool!r} is not a tool: expected an object with a name, a Python function, or the name of a tool"
+        )
+    parameters = inner.get("parameters")
+    return name, parameters if isinstance(parameters, Mapping) else None
 
 
 def fits(value: object, schema: Schema) -> bool:
