@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     )
     from headrace.events import Done, Event, Text, Thinking, Timings, ToolCall, ToolResult, Usage
     from headrace.model import Model, load
+    from headrace.tools.loop import Tool, safe
     from headrace.transcript import Transcript
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "headrace.model": ("Model", "load"),
+    "headrace.tools.loop": ("Tool", "safe"),
     "headrace.transcript": ("Transcript",),
     "headrace.events": ("Done", "Event", "Text", "Thinking", "Timings", "ToolCall", "ToolResult", "Usage"),
     "headrace.errors": (
@@ -68,6 +70,7 @@ __all__ = [
     "Text",
     "Thinking",
     "Timings",
+    "Tool",
     "ToolCall",
     "ToolFailed",
     "ToolResult",
@@ -76,6 +79,7 @@ __all__ = [
     "Usage",
     "UserError",
     "load",
+    "safe",
 ]
 
 
