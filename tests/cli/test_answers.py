@@ -83,7 +83,7 @@ def test_ctrl_c_before_the_first_word_takes_the_question_back(terminal: Open) ->
 def test_the_system_prompt_and_the_parameters_reach_the_model(terminal: Open) -> None:
     child = terminal("--system", "Be brief.", "--temperature", "0.5", "--format", "json")
     given = told(child)
-    assert given["given"] == {"tools": None, "run_tools": True, "temperature": 0.5}
+    assert given["given"] == {"tools": None, "run_tools": True, "format": "json", "temperature": 0.5}
     assert given["messages"][0] == {"role": "system", "content": "Be brief.\nAnswer with JSON only."}
 
 

@@ -45,14 +45,14 @@ def _call(tool: Mapping[str, Any], rules: Rules) -> str:
         Member(_argument(key, values.value(inner, f"{where}: argument {key}"), rules), key in required)
         for key, inner in properties.items()
     ]
-    more = ""
     if "additionalProperties" in schema and (further := more_of(schema)) is not False:
+        # All in one `**{...}`: an argument that came twice could not be read.
         entry = f'{values.key(properties)} ": " {values.value(further, f"{where}: other arguments")}'
-        more = f'"**{{" {entry} "}}"'
+        members.append(Member(f'"**{{" {entry} (", " {entry})* "}}"', required=False))
     least, most = (count(schema, keyword, where) for keyword in ("minProperties", "maxProperties"))
     if (least or 0) > len(members) or (most is not None and most < len(required)):
         raise impossible(where)
-    return values.members(f"{name}(", members, ")", more, least or 0, most)
+    return values.members(f"{name}(", members, ")", least=least or 0, most=most)
 
 
 def _argument(name: str, value: str, rules: Rules) -> str:

@@ -39,6 +39,8 @@ def decimals(low: Decimal | None, high: Decimal | None, *, above: bool = False, 
     most = Decimal(10) ** DECIMAL_DIGITS - 1
     low = -max(most, abs(10 * (high or Decimal(0)))) if low is None else low
     high = max(most, abs(10 * low)) if high is None else high
+    if low > high:
+        return _either([])
     parts = []
     if low < 0 and (written := _magnitudes(max(-high, Decimal(0)), -low, below or high >= 0, above, places)):
         parts.append("-" + written)
