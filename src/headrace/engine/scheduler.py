@@ -17,6 +17,7 @@ from headrace.engine.cache import BlockPool
 from headrace.engine.request import Sequence
 from headrace.errors import HeadraceError
 from headrace.events import Reason, Text
+from headrace.text.constraint import Constraint
 
 CHUNK_TOKENS = 512  # of prompts, in one step
 
@@ -52,6 +53,11 @@ class Scheduler:
                 budget -= 0 if decoding else count
                 parts.append(self._part(sequence, count))
         return [part for part in parts if part]
+
+    def unmasked(self, parts: SequenceOf[Part]) -> list[Constraint]:
+        """The constraints of running sequences that have no part in this step."""
+        stepped = {id(part.sequence) for part in parts}
+        return [s.constraint for s in self.running if s.constraint and id(s) not in stepped]
 
     def commit(self, parts: SequenceOf[Part], sampled: NDArray[np.int32]) -> None:
         """Takes the sampled ids, one for each row of the step."""
