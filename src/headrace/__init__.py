@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from headrace.events import Done, Event, Text, Thinking, Timings, ToolCall, ToolCallDelta, ToolResult, Usage
     from headrace.model import Model, load
+    from headrace.tools.loop import Tool, safe
     from headrace.transcript import Transcript
     from headrace.words import Reply, parse_reply, render
 
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "headrace.model": ("Model", "load"),
+    "headrace.tools.loop": ("Tool", "safe"),
     "headrace.transcript": ("Transcript",),
     "headrace.words": ("Reply", "parse_reply", "render"),
     "headrace.events": (
@@ -81,6 +83,7 @@ __all__ = [
     "Text",
     "Thinking",
     "Timings",
+    "Tool",
     "ToolCall",
     "ToolCallDelta",
     "ToolFailed",
@@ -92,6 +95,7 @@ __all__ = [
     "load",
     "parse_reply",
     "render",
+    "safe",
 ]
 
 

@@ -10,10 +10,14 @@ Reason = Literal["stop", "length", "tool_calls", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens read and written by one answer (by all rounds of it, where tools were run)."""
+    """Tokens read and written by one answer (by all rounds of it, where tools were run).
+
+    `forced_tokens` of those written left no choice: they were appended at once, each saving a step.
+    """
 
     prompt_tokens: int
     completion_tokens: int
+    forced_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

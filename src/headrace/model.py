@@ -19,16 +19,17 @@ from headrace.engine.engine import Engine
 from headrace.engine.request import Finished, Parameters
 from headrace.engine.scheduler import Scheduler
 from headrace.errors import ContextExceeded, FileInvalid, RequestInvalid
-from headrace.events import Done, Event, Text, Timings, ToolCall, Usage
+from headrace.events import Done, Event, Text, ToolCall
 from headrace.machine import memory_bytes, usable_threads
 from headrace.summary import memory_bytes as needed_bytes
-from headrace.text.calls import THINK_START, ReplyParser
+from headrace.text.calls import ReplyParser
+from headrace.text.constraint import Constraint, Constraints, Form
+from headrace.text.grammar import Grammars
 from headrace.text.prompt import encode_chat
 from headrace.text.repair import write_calls
 from headrace.text.stream import TextStream
-from headrace.tools.loop import MAX_ROUNDS, Tool, Toolbox, toolbox_of
+from headrace.tools.loop import MAX_ROUNDS, AnyTool, Approve, Toolbox, converse, toolbox_of
 from headrace.tools.schema import parameters_of
-from headrace.transcript import Transcript
 
 MAX_SEQUENCES = 4  # that decode together; each may grow to the whole window
 KEPT_TOKENS = (
@@ -39,7 +40,7 @@ KEPT_TOKENS = (
 )  # the reply's structure, for the parser
 
 Message = Mapping[str, Any]
-Tools = Sequence[Tool] | Literal["builtin"] | None
+Tools = Sequence[AnyTool] | Literal["builtin"] | None
 
 
 def load(
@@ -93,26 +94,48 @@ class Model:
         except ValueError as error:  # weights whose shapes do not fit each other
             raise FileInvalid(source.path, str(error)) from None
         self._engine = Engine(native, Scheduler(BlockPool(blocks, core.BLOCK_TOKENS), MAX_SEQUENCES))
+        self._constraints = Constraints(Grammars(source.tokenizer, source.backbone.vocab_size, source.end_ids))
         self._kept = {id_ for name in KEPT_TOKENS if (id_ := source.tokenizer.id_of(name)) is not None}
 
     def chat(
-        self, messages: Sequence[Message], tools: Tools = None, run_tools: bool = False, **parameters: Any
+        self,
+        messages: Sequence[Message],
+        tools: Tools = None,
+        run_tools: bool = False,
+        *,
+        format: Any = None,  # noqa: A002 - Ollama's name, and everybody's
+        tool_choice: Any = "auto",
+        parallel_tool_calls: bool = True,
+        think: bool | None = None,
+        constrain: bool = True,
+        approve: Approve | None = None,
+        **parameters: Any,
     ) -> Iterator[Event]:
         """Answers a conversation, piece by piece: Text, Thinking, ToolCall, ToolResult, and Done at the end.
 
         `messages` are {"role", "content"} mappings. `tools` is None, "builtin", or a list of Python functions and
         OpenAI tool objects. With `run_tools` calls are executed and their results go back to the model, for at most
-        eight rounds; without it the answer ends at the calls. `parameters` are those of the command line
-        (temperature, top_k, top_p, min_p, repeat_penalty, seed, stop, num_predict, ...).
-        Raises RequestInvalid, ContextExceeded, TemplateInvalid.
+        eight rounds; without it the answer ends at the calls. `approve` is asked before a tool runs that is not marked
+        `safe`: it says True, or False, or the sentence that the model is told instead; without it all may run.
+        `format`, `tool_choice`, `parallel_tool_calls`, `think` and `constrain` are the form of the reply: see
+        `headrace.text.constraint.Form`. `parameters` are those of the command line (temperature, top_k, top_p, min_p,
+        repeat_penalty, seed, stop, num_predict, ...). Raises RequestInvalid, ContextExceeded, TemplateInvalid.
         """
-        toolbox = toolbox_of(tools)
-        sampling = self._parameters(parameters)
-        return self._rounds([*map(dict, messages)], toolbox, sampling, MAX_ROUNDS if run_tools else 0)
+        toolbox, sampling = toolbox_of(tools), self._parameters(parameters)
+        form = Form(format, tool_choice, parallel_tool_calls, think, constrain)
 
-    def generate(self, text: str, **parameters: Any) -> Iterator[Event]:
-        """Continues `text` as it stands, without a chat template: Text pieces, and Done at the end."""
-        return self._generate(self.tokenize(text, add_bos=True), self._parameters(parameters))
+        def answer(turns: Sequence[Message], choice: str | None) -> Iterator[Event]:
+            return self._answer(turns, toolbox, sampling, form if choice is None else form.with_choice(choice))
+
+        return converse(answer, [*map(dict, messages)], toolbox, MAX_ROUNDS if run_tools else 0, approve)
+
+    def generate(self, text: str, *, format: Any = None, **parameters: Any) -> Iterator[Event]:  # noqa: A002
+        """Continues `text` as it stands, without a chat template: Text pieces, and Done at the end.
+
+        `format` is what the continuation must be: "json", a JSON schema, {"regex" | "lark" | "gbnf" | "choices": ...}.
+        """
+        prompt, sampling = self.tokenize(text, add_bos=True), self._parameters(parameters)
+        return self._generate(prompt, sampling, constraint=self._constraints.of_text(format))
 
     def tokenize(self, text: str, add_bos: bool = False) -> list[int]:
         """Token ids of a text, special tokens in it recognised; `add_bos` puts one BOS first unless it is there."""
@@ -144,37 +167,18 @@ class Model:
     def _parameters(self, given: Mapping[str, Any]) -> Parameters:
         return self.checkpoint.defaults.parameters.override(**given)
 
-    def _rounds(
-        self, messages: list[dict[str, Any]], toolbox: Toolbox, sampling: Parameters, rounds_left: int
+    def _answer(
+        self, messages: Sequence[Message], toolbox: Toolbox, sampling: Parameters, form: Form
     ) -> Iterator[Event]:
-        """One answer, or as many as the tools take, with one Done for all of them."""
-        done: list[Done] = []
-        while True:
-            said, calls = Transcript(messages), list[ToolCall]()
-            for event in self._answer(messages, toolbox, sampling):
-                if isinstance(event, Done):
-                    done.append(event)
-                    continue
-                said.add(event)
-                if isinstance(event, ToolCall):
-                    calls.append(event)
-                yield event
-            if not calls or len(done) > rounds_left or not toolbox.runnable:
-                yield _total(done)
-                return
-            for call in calls:
-                result = toolbox.run(call)
-                said.add(result)
-                yield result
-
-    def _answer(self, messages: Sequence[Message], toolbox: Toolbox, sampling: Parameters) -> Iterator[Event]:
         """The events of one assistant turn."""
         source = self.checkpoint
         turns = write_calls(messages, source.template)
-        prompt = encode_chat(source.template, source.tokenizer, turns, tools=toolbox.schemas or None)
-        thinking = source.tokenizer.decode(prompt[-8:], skip_special=False).rstrip().endswith(THINK_START)
+        switch = {} if form.think is None else {"enable_thinking": form.think}  # for templates that have one
+        prompt = encode_chat(source.template, source.tokenizer, turns, tools=toolbox.schemas or None, **switch)
+        prompt, thinking = self._constraints.think(prompt, form.think)
+        constraint = self._constraints.of_reply(form, toolbox.schemas, thinking)
         parser, called = ReplyParser(thinking, dict(map(parameters_of, toolbox.schemas))), False
-        for event in self._generate(prompt, sampling, keep=self._kept):
+        for event in self._generate(prompt, sampling, keep=self._kept, constraint=constraint):
             parsed = parser.feed(event.text) if isinstance(event, Text) else parser.finish()
             called |= any(isinstance(one, ToolCall) for one in parsed)
             yield from parsed
@@ -182,12 +186,20 @@ class Model:
                 reason = "tool_calls" if called and event.reason == "stop" else event.reason
                 yield replace(event, reason=reason, warnings=tuple(parser.warnings))
 
-    def _generate(self, prompt: list[int], sampling: Parameters, keep: set[int] | None = None) -> Iterator[Text | Done]:
+    def _generate(
+        self,
+        prompt: list[int],
+        sampling: Parameters,
+        keep: set[int] | None = None,
+        constraint: Constraint | None = None,
+    ) -> Iterator[Text | Done]:
         source = self.checkpoint
         if len(prompt) >= self.num_ctx:
             raise ContextExceeded(len(prompt), self.num_ctx)
         text = TextStream(source.tokenizer, sampling.stop, keep or ())
-        sequence = request.Sequence.start(prompt, sampling, self.num_ctx, end_ids=source.end_ids, text=text)
+        sequence = request.Sequence.start(
+            prompt, sampling, self.num_ctx, end_ids=source.end_ids, text=text, constraint=constraint
+        )
         for output in self._engine.submit(sequence).stream():
             if isinstance(output, Text):
                 yield output
@@ -222,19 +234,3 @@ def _check_memory(source: Checkpoint, num_ctx: int, kv: str, available: int | No
 
 def _size(size_bytes: int) -> str:
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.2f} MB"
-
-
-def _total(done: Sequence[Done]) -> Done:
-    """The sum of all rounds; time to the first token is that of the first."""
-    times = [event.timings for event in done]
-    return Done(
-        done[-1].reason,
-        Usage(sum(d.usage.prompt_tokens for d in done), sum(d.usage.completion_tokens for d in done)),
-        Timings(
-            queue_s=sum(t.queue_s for t in times),
-            prompt_s=sum(t.prompt_s for t in times),
-            decode_s=sum(t.decode_s for t in times),
-            first_token_s=times[0].first_token_s,
-        ),
-        tuple(dict.fromkeys(warning for d in done for warning in d.warnings)),
-    )

@@ -12,11 +12,13 @@ from typing import Any
 
 import headrace.model
 from headrace.cli import main
-from headrace.events import Done, Event, Text, Thinking, Timings, Usage
+from headrace.events import Done, Event, Text, Thinking, Timings, ToolCall, Usage
+from headrace.tools.loop import converse, toolbox_of
 
 
 class Scripted:
-    """Answers `say TEXT` (\\n is a new line), `think`, `repeat` (all it was given, as JSON), `slow` and `silent`."""
+    """Answers `say TEXT` (\\n is a new line), `think`, `repeat` (all it was given, as JSON), `call TOOL NAME`, `slow`
+    and `silent`."""
 
     num_ctx = 4096
 
@@ -37,6 +39,9 @@ class Scripted:
             case "think":
                 yield Thinking("let me see")
                 yield Text("thought")
+            case "call":
+                yield from self._call(*text.split(), **given)
+                return
             case "repeat":
                 yield Text(json.dumps({"messages": messages, "given": given}))
             case "slow" | "silent":
@@ -46,6 +51,14 @@ class Scripted:
                 while True:
                     time.sleep(0.05)
         yield Done("stop", Usage(1, 1), Timings(0, 0, 0, 0))
+
+    def _call(self, tool: str, name: str, tools: Any, approve: Any, **_: object) -> Iterator[Event]:
+        def answer(messages: Any, _: str | None) -> Iterator[Event]:
+            if not messages:
+                yield ToolCall("call_0", tool, {"name": name})
+            yield Done("stop", Usage(1, 1), Timings(0, 0, 0, 0))
+
+        return converse(answer, [], toolbox_of(tools), 1, approve)
 
 
 headrace.model.load = Scripted  # type: ignore[assignment]

@@ -83,7 +83,7 @@ def test_ctrl_c_before_the_first_word_takes_the_question_back(terminal: Open) ->
 def test_the_system_prompt_and_the_parameters_reach_the_model(terminal: Open) -> None:
     child = terminal("--system", "Be brief.", "--temperature", "0.5", "--format", "json")
     given = told(child)
-    assert given["given"] == {"tools": None, "run_tools": True, "temperature": 0.5}
+    assert given["given"] == {"tools": None, "run_tools": True, "format": "json", "temperature": 0.5}
     assert given["messages"][0] == {"role": "system", "content": "Be brief.\nAnswer with JSON only."}
 
 
@@ -169,3 +169,84 @@ def test_a_wrong_duration_is_a_mistake() -> None:
     done = piped("say hi", "--keep-alive", "soon")
     assert done.returncode == 2
     assert "'soon' is not a duration" in done.stderr
+
+
+TOOLS = '''
+import headrace
+
+def delete(name: str) -> str:
+    """Deletes a file."""
+    return f"{name} is gone"
+
+@headrace.safe
+def look(name: str) -> str:
+    """Looks at a file."""
+    return f"{name} is there"
+'''
+
+
+@pytest.fixture
+def own_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_tools.py").write_text(TOOLS)
+    monkeypatch.chdir(tmp_path)
+
+
+OWN = ("--tool", "own_tools:delete", "--tool", "own_tools:look")
+
+
+@pytest.mark.usefixtures("own_tools")
+def test_without_a_terminal_a_tool_that_is_not_safe_does_not_run() -> None:
+    refused = piped("call delete a.txt", *OWN)
+    assert '→ delete(name="a.txt")' in refused.stderr
+    assert "there is no terminal to ask on, and --trust-tools was not given" in refused.stderr
+    assert "← error: delete was not run: nobody could be asked" in refused.stderr
+    assert "← a.txt is gone" in piped("call delete a.txt", *OWN, "--trust-tools").stderr
+    assert "← a.txt is there" in piped("call look a.txt", *OWN).stderr
+
+
+@pytest.mark.usefixtures("own_tools")
+def test_a_terminal_is_asked_before_a_tool_runs(terminal: Open) -> None:
+    child = terminal(*OWN)
+    for key, shown in (("n", "the user does not want it"), ("y", "a.txt is gone"), ("a", "a.txt is gone")):
+        child.expect_exact(">>> ")
+        child.send("call delete a.txt\r")
+        child.expect_exact('Run delete(name="a.txt")? [y]es, [n]o, [a]lways: ')
+        child.send(key)
+        child.expect_exact(shown)
+    child.expect_exact(">>> ")
+    child.send("call delete b.txt\r")  # always means always
+    child.expect_exact("b.txt is gone")
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--tool", "nonsense"), "--tool 'nonsense' names no function: write module:function"),
+        (("--tool", "nowhere:f"), "--tool 'nowhere:f' cannot be found: ModuleNotFoundError"),
+        (("--tool", "json:nothing"), "--tool 'json:nothing' cannot be found: AttributeError"),
+        (("--tool", "sys:path"), "--tool 'sys:path' is a list: expected a function"),
+        (("--format", "nowhere.json"), "there is no file 'nowhere.json'"),
+        (("--format", __file__), "not valid JSON"),
+        (("--grammar", "rules.txt"), "rules.txt is no grammar by its name: expected .gbnf or .lark"),
+        (("--format", "json", "--grammar", "x.gbnf"), "give one of them"),
+    ],
+)
+def test_what_a_flag_cannot_be(flags: tuple[str, ...], sentence: str) -> None:
+    done = piped("say x", *flags)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+
+
+def test_the_form_of_an_answer_reaches_the_model(tmp_path: Path) -> None:
+    schema, grammar = tmp_path / "schema.json", tmp_path / "rules.gbnf"
+    schema.write_text('{"type": "object"}')
+    grammar.write_text('root ::= "a"')
+    given = json.loads(piped("repeat", "--format", str(schema), "--tool-choice", "required", "--no-think").stdout)
+    assert given["given"]["format"] == {"type": "object"}
+    assert given["given"]["tool_choice"] == "required"
+    assert given["given"]["think"] is False
+    assert 'fits this JSON schema: {"type": "object"}' in given["messages"][0]["content"]
+    given = json.loads(piped("repeat", "--grammar", str(grammar), "--think").stdout)
+    assert given["given"]["format"] == {"gbnf": 'root ::= "a"'}
+    assert given["given"]["think"] is True
+    assert [message["role"] for message in given["messages"]] == ["user"]

@@ -95,7 +95,7 @@ MUTATIONS = (
     Mutation(P + "tools/calculator.py", "return _power(base, self.unary())", "return _power(base, self.postfix())", ("tests/tools",)),
     Mutation(P + "tools/calculator.py", "if growth * abs(exponent.numerator) > MAX_DIGITS", "if growth > MAX_DIGITS", ("tests/tools",)),
     Mutation(P + "tools/builtin.py", "min(start.day, calendar.monthrange(year, month + 1)[1])", "min(start.day, 28)", ("tests/tools",)),
-    Mutation(P + "tools/loop.py", 'for name in parameters["required"]:', "for name in []:", ("tests/tools",)),
+    Mutation(P + "tools/loop.py", 'for argument in parameters["required"]:', "for argument in []:", ("tests/tools",)),
     # what holds it together
     Mutation(P + "defaults.py", "reversed(list(sources.items()))", "list(sources.items())", MODEL),
     Mutation(P + "model.py", "if len(prompt) >= self.num_ctx:", "if len(prompt) > 2 * self.num_ctx:", MODEL),

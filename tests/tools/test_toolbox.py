@@ -140,4 +140,6 @@ def test_what_is_no_list_of_tools(tools: Any, sentence: str) -> None:
 
 def test_none_and_builtin() -> None:
     assert toolbox_of(None).schemas == []
-    assert list(toolbox_of("builtin").runnable.values()) == list(BUILTIN)
+    builtin = toolbox_of("builtin").runnable
+    assert list(builtin) == [function.__name__ for function in BUILTIN]
+    assert all(tool.safe for tool in builtin.values())

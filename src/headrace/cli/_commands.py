@@ -126,7 +126,7 @@ def _set(session: Session, rest: str, set_history: Callable[[bool], None]) -> No
         case "format" | "noformat":
             if name == "format" and value != "json":
                 raise RequestInvalid(f"/set format is {value!r} but should be json")
-            settings.json_only = name == "format"
+            settings.format = "json" if name == "format" else None
         case "think" | "nothink":
             settings.show_thinking = name == "think"
         case "verbose" | "quiet":

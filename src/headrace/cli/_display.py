@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
+from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 import click
 
@@ -63,8 +63,8 @@ class Screen:
                     self.display.rest()
                 self._thinks = True
                 click.secho(_safe(text), nl=False, dim=True, err=True)
-            case ToolCall(name=name, arguments=arguments):
-                self._aside(f"→ {name}({_arguments(arguments)})")
+            case ToolCall():
+                self._aside(f"→ {call_line(event)}")
             case ToolResult(content=content):
                 self._aside(f"← {content}")
 
@@ -178,5 +178,7 @@ def _safe(text: str) -> str:
     return text.translate(TERMINAL_SAFE)
 
 
-def _arguments(arguments: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())
+def call_line(call: ToolCall) -> str:
+    """A call as a line that no terminal takes for a command."""
+    arguments = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items())
+    return _safe(f"{call.name}({arguments})")

@@ -14,16 +14,19 @@ import click
 from headrace import nano
 from headrace.cli import _saved
 from headrace.cli._display import Screen, display_for_stdout, unechoed
+from headrace.cli._form import JSON, instruction, is_schema
 from headrace.cli._progress import progress
 from headrace.cli._saved import Conversation
+from headrace.cli._tools import Consent
 from headrace.errors import HeadraceError
 from headrace.events import Done
 from headrace.machine import peak_memory_bytes
 from headrace.model import Model, load
+from headrace.tools.builtin import BUILTIN
+from headrace.tools.schema import Function
 from headrace.transcript import Transcript
 
 PACKING = "packing for this machine, once"
-JSON_INSTRUCTION = "Answer with JSON only."
 
 
 @dataclass(slots=True)
@@ -31,7 +34,9 @@ class Settings:
     """What flags and `/set` change."""
 
     system: str | None = None
-    json_only: bool = False
+    format: Any = None  # as Model.chat takes it
+    tool_choice: str | None = None
+    think: bool | None = None
     show_thinking: bool = True
     verbose: bool = False
     wordwrap: bool = True
@@ -49,6 +54,8 @@ class Session:
     tools: Literal["builtin"] | None
     load_s: float
     kv: str | None = None  # as asked for
+    functions: tuple[Function, ...] = ()  # the user's own tools
+    consent: Consent = field(default_factory=lambda: Consent(trusted=False))
     messages: list[dict[str, Any]] = field(default_factory=list)
     parked: dict[str, tuple[Model, threading.Timer]] = field(default_factory=dict)  # models kept for a while
 
@@ -61,6 +68,8 @@ class Session:
         num_ctx: int | None = None,
         threads: int | None = None,
         kv: str | None = None,
+        functions: tuple[Function, ...] = (),
+        trusted: bool = False,
     ) -> Session:
         """Loads the model. Built-in tools are offered where asked for, and to nano where nothing is said."""
         began = time.perf_counter()
@@ -68,20 +77,21 @@ class Session:
         if num_ctx is not None:
             _warn_of_a_long_window(model)
         offered = tools == "builtin" or (tools is None and name == nano.NAME)
-        return cls(name, model, settings, "builtin" if offered else None, time.perf_counter() - began, kv)
+        load_s = time.perf_counter() - began
+        return cls(name, model, settings, "builtin" if offered else None, load_s, kv, functions, Consent(trusted))
 
     def answer(self, question: str) -> bool:
-        """Asks, shows the answer, and keeps both. False: the answer should have been JSON, and is not.
+        """Asks, shows the answer, and keeps both. False: the answer is not what --format or --grammar asks for.
 
         Ctrl-C (KeyboardInterrupt) ends the answer and keeps what was said until then.
         """
         before = len(self.messages)
         self.messages.append({"role": "user", "content": question})
         said, settings = Transcript(self.messages), self.settings
-        screen = Screen(display_for_stdout(settings.wordwrap and not settings.json_only), settings.show_thinking)
+        screen = Screen(display_for_stdout(settings.wordwrap and settings.format is None), settings.show_thinking)
         done: Done | None = None
         try:
-            events = self.model.chat(self._prompted(), tools=self.tools, run_tools=True, **settings.parameters)
+            events = self.model.chat(self._prompted(), run_tools=True, **self._offer(), **settings.parameters)
             with unechoed():
                 for event in events:
                     said.add(event)
@@ -96,7 +106,7 @@ class Session:
         finally:
             screen.end()
         self._report(done)
-        return not settings.json_only or self._is_json()
+        return self._in_form(done)
 
     def clear(self) -> None:
         self.messages.clear()
@@ -137,9 +147,17 @@ class Session:
 
     def _prompted(self) -> list[dict[str, Any]]:
         """The conversation after its system turn."""
-        parts = [self.settings.system, JSON_INSTRUCTION if self.settings.json_only else None]
+        parts = [self.settings.system, instruction(self.settings.format)]
         system = "\n".join(part for part in parts if part)
         return [{"role": "system", "content": system}, *self.messages] if system else list(self.messages)
+
+    def _offer(self) -> dict[str, Any]:
+        """The tools, and the form that is asked of the answer, as far as anything is asked."""
+        settings, offer = self.settings, dict[str, Any](tools=self.tools)
+        if self.functions:
+            offer = {"tools": [*(BUILTIN if self.tools else ()), *self.functions], "approve": self.consent}
+        form = {"format": settings.format, "tool_choice": settings.tool_choice, "think": settings.think}
+        return offer | {name: value for name, value in form.items() if value is not None}
 
     def _drop_unanswered(self, before: int) -> None:
         """After an interruption: calls without their results, and a question of which nothing was answered."""
@@ -151,12 +169,18 @@ class Session:
         if len(self.messages) == before + 1:
             self.messages.pop()
 
-    def _is_json(self) -> bool:
-        last = self.messages[-1]
-        try:
-            json.loads(last["content"] if last["role"] == "assistant" else "")
-        except ValueError:
-            click.secho("Warning: the answer is not JSON", err=True)
+    def _in_form(self, done: Done | None) -> bool:
+        """Whether the answer is what was asked for: a limit may cut it before it is complete."""
+        form = self.settings.format
+        if form == JSON or is_schema(form):
+            last = self.messages[-1]
+            try:
+                json.loads(last["content"] if last["role"] == "assistant" else "")
+            except ValueError:
+                click.secho("Warning: the answer is not JSON", err=True)
+                return False
+        elif form is not None and done and done.reason == "length":
+            click.secho("Warning: the answer was cut before its grammar was complete", err=True)
             return False
         return True
 
@@ -175,6 +199,7 @@ class Session:
             "time to first token": f"{timings.first_token_s:.3f} s",
             "prompt": _rate(usage.prompt_tokens, timings.prompt_s),
             "decode": _rate(usage.completion_tokens, timings.decode_s),
+            **({"forced": f"{usage.forced_tokens} tokens of these"} if usage.forced_tokens else {}),
             "peak memory": f"{peak_memory_bytes() / 2**20:,.0f} MiB",
         }
         return ["", *(f"{name + ':':22}{value}" for name, value in rows.items())]

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from headrace import nano
+from headrace.cli._form import read_form
 
 SAMPLING = (
     click.option("--temperature", type=float, help="How freely to choose; 0 takes the most probable token."),
@@ -38,10 +39,15 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("model", default=nano.NAME)
 @click.argument("prompt", required=False)
 @click.option("--system", metavar="TEXT", help="What the model is told before the conversation.")
-@click.option(
-    "--format", "format_", type=click.Choice(["json"]), help="Ask for JSON; exit code 1 if the answer is none."
-)
+@click.option("--format", "format_", metavar="json|FILE", help="Answer with JSON; FILE holds the schema that it fits.")
+@click.option("--grammar", metavar="FILE", help="Answer by a grammar: FILE.gbnf or FILE.lark.")
 @click.option("--tools", type=click.Choice(["builtin", "none"]), help="Offer the built-in tools (nano: by itself).")
+@click.option("--tool", "functions", multiple=True, metavar="MODULE:FUNCTION", help="Offer your function (repeatable).")
+@click.option("--trust-tools", is_flag=True, help="Run the tools of --tool without asking.")
+@click.option(
+    "--tool-choice", metavar="CHOICE", help="auto, none, required, or the name of a tool that must be called."
+)
+@click.option("--think/--no-think", default=None, help="Think first, or do not; by default the model decides.")
 @click.option("--num-ctx", type=int, metavar="TOKENS", help="The context window; by default the model card's.")
 @click.option("--threads", type=int, help="Processors to use; by default all that this process may.")
 @click.option("--kv", type=click.Choice(["fp16", "int8", "fp32"]), help="How keys and values are kept.")
@@ -57,7 +63,12 @@ def command(
     prompt: str | None,
     system: str | None,
     format_: str | None,
+    grammar: str | None,
     tools: str | None,
+    functions: tuple[str, ...],
+    trust_tools: bool,
+    tool_choice: str | None,
+    think: bool | None,
     num_ctx: int | None,
     threads: int | None,
     kv: str | None,
@@ -71,20 +82,24 @@ def command(
 
     With PROMPT, or text piped in, it answers once; otherwise it opens a conversation. Text piped in follows PROMPT.
     """
-    keep_alive_s = duration_s(keep_alive)
+    keep_alive_s, form = duration_s(keep_alive), read_form(format_, grammar)
     question = one_shot_prompt(prompt)
     from headrace.cli._session import Session, Settings  # the engine and its libraries: not needed for `--help`
+    from headrace.cli._tools import find_tool
 
     settings = Settings(
         system=system,
-        json_only=format_ == "json",
+        format=form,
+        tool_choice=tool_choice,
+        think=think,
         show_thinking=not hide_thinking,
         verbose=verbose,
         wordwrap=not nowordwrap,
         keep_alive_s=keep_alive_s,
         parameters={name: value for name, value in sampling.items() if value not in (None, ())},
     )
-    session = Session.open(model, settings, tools, num_ctx, threads, kv)
+    own = tuple(map(find_tool, functions))
+    session = Session.open(model, settings, tools, num_ctx, threads, kv, own, trust_tools)
     with contextlib.closing(session):
         if question is None:
             from headrace.cli._repl import converse

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from itertools import accumulate
@@ -19,11 +19,15 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The tokens of one sequence in a step: `count` of them from its first uncomputed one. `rows` need logits."""
+    """The tokens of one sequence in a step: `count` of them from its first uncomputed one. `rows` need logits.
+
+    `mask` says which tokens the row may become; None is any.
+    """
 
     sequence: Sequence
     count: int
     rows: range  # relative to the part's first token
+    mask: NDArray[np.uint32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class Batch:
         parameters = [sequence.parameters for sequence in sampled]
         histories = [_history(sequence) for sequence in sampled]
         biases = [p.logit_bias for p in parameters]
+        masks = [part.mask for part in parts for _ in part.rows]
+        masked = [mask for mask in masks if mask is not None]
         return cls(
             tokens=_join(
                 [p.sequence.ids[p.sequence.computed : p.sequence.computed + p.count] for p in parts], np.int32
@@ -85,9 +91,17 @@ class Batch:
             bias_ids=_join([list(bias) for bias in biases], np.int32),
             bias_values=_join([list(bias.values()) for bias in biases], np.float32),
             bias_starts=_offsets(len(bias) for bias in biases),
-            mask=np.zeros((0, 0), np.uint32),
-            mask_rows=np.full(len(sampled), -1, np.int32),
+            mask=np.stack(masked) if masked else np.zeros((0, 0), np.uint32),
+            mask_rows=np.array(
+                [-1 if mask is None else place - 1 for mask, place in zip(masks, _counted(masks), strict=True)],
+                np.int32,
+            ),
         )
+
+
+def _counted(masks: Iterable[Any]) -> Iterator[int]:
+    """How many masks there are up to and including each place."""
+    return accumulate(mask is not None for mask in masks)
 
 
 def _history(sequence: Sequence) -> Int32:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence as SequenceOf
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Protocol
 
@@ -33,6 +34,7 @@ class Engine:
         self._arrived: list[Sequence] = []
         self._closing = False
         self._changed = threading.Condition()
+        self._masks = ThreadPoolExecutor(max_workers=1, thread_name_prefix="headrace-masks")  # starts when it is used
         self._thread = threading.Thread(target=self._loop, name="headrace-engine", daemon=True)
         self._thread.start()
 
@@ -68,6 +70,7 @@ class Engine:
                 self._step(parts)
             except BaseException as error:  # whatever it is, its askers must not wait for ever
                 self._scheduler.fail(error)
+        self._masks.shutdown()
         self._scheduler.fail(ModelClosed("the model was closed while it was still answering"))
 
     def _take_arrivals(self) -> bool:
@@ -80,7 +83,13 @@ class Engine:
 
     def _step(self, parts: SequenceOf[Part]) -> None:
         batch = Batch.of(parts)
+        # Whoever sits this step out gets its mask meanwhile: the core does not hold the GIL, nor does a grammar.
+        ahead = [self._masks.submit(constraint.mask) for constraint in self._scheduler.unmasked(parts)]
         if parts[0].sequence.keep_logits:
-            self._scheduler.commit_logits(parts, self._core.logits(batch))
+            logits = self._core.logits(batch)
+            wait(ahead)
+            self._scheduler.commit_logits(parts, logits)
         else:
-            self._scheduler.commit(parts, self._core.step(batch))
+            sampled = self._core.step(batch)
+            wait(ahead)
+            self._scheduler.commit(parts, sampled)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from headrace.errors import RequestInvalid
 from headrace.events import Reason, Text, Timings, Usage
+from headrace.text.constraint import Constraint
 from headrace.text.stream import TextStream
 
 
@@ -128,7 +129,8 @@ class Sequence:
     """One run of tokens through the model. Only the engine's thread changes it; `cancelled` may be set by anyone.
 
     `ids` is the context so far (int32, room for `limit` tokens); the first `computed` of its `length` tokens have been
-    stepped. With `keep_logits` the logits of every prompt token are given out and nothing is generated.
+    stepped. With `keep_logits` the logits of every prompt token are given out and nothing is generated. A `constraint`
+    masks tokens and forces them: `forced` of those generated were appended without a step of their own.
     """
 
     ids: NDArray[np.int32]
@@ -138,8 +140,10 @@ class Sequence:
     end_ids: Collection[int]
     text: TextStream | None = None
     keep_logits: bool = False
+    constraint: Constraint | None = None
     length: int = 0
     computed: int = 0
+    forced: int = 0
     blocks: list[int] = field(default_factory=list)
     outputs: SimpleQueue[Output] = field(default_factory=SimpleQueue)
     clock: Clock = field(default_factory=Clock)
@@ -155,13 +159,14 @@ class Sequence:
         end_ids: Collection[int] = (),
         text: TextStream | None = None,
         keep_logits: bool = False,
+        constraint: Constraint | None = None,
     ) -> Sequence:
         """A sequence that has its prompt and may grow to the window of `num_ctx` tokens, or by num_predict."""
         room = num_ctx - len(prompt) if parameters.num_predict < 0 else parameters.num_predict
         ids = np.zeros(min(num_ctx, len(prompt) + room), np.int32)
         ids[: len(prompt)] = list(prompt)
         seed = secrets.randbits(64) if parameters.seed is None else parameters.seed % 2**64
-        return cls(ids, len(prompt), parameters, seed, end_ids, text, keep_logits, length=len(prompt))
+        return cls(ids, len(prompt), parameters, seed, end_ids, text, keep_logits, constraint, length=len(prompt))
 
     @property
     def limit(self) -> int:
@@ -175,7 +180,7 @@ class Sequence:
         """Gives out what text was held back, then the end."""
         if self.text and (rest := self.text.finish()):
             self.outputs.put(Text(rest))
-        self.outputs.put(Finished(reason, Usage(self.prompt_tokens, self.generated), self.clock.timings()))
+        self.outputs.put(Finished(reason, Usage(self.prompt_tokens, self.generated, self.forced), self.clock.timings()))
 
     def stream(self) -> Iterator[Text | NDArray[np.float32] | Finished]:
         """What the engine puts out, until it has finished. Leaving the iteration early cancels the sequence."""

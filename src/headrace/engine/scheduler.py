@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from headrace.engine.batch import Part
 from headrace.engine.cache import BlockPool
 from headrace.engine.request import Sequence
+from headrace.errors import HeadraceError
 from headrace.events import Reason, Text
+from headrace.text.constraint import Constraint
 
 CHUNK_TOKENS = 512  # of prompts, in one step
 
@@ -39,16 +42,22 @@ class Scheduler:
         self._admit()
         # Prompts that are only scored go first and alone: they end with their prompt, so nobody waits long for them.
         scoring = any(sequence.keep_logits for sequence in self.running)
-        parts, budget = [], self.chunk_tokens
-        for sequence in self.running:
+        parts, budget = list[Part | None](), self.chunk_tokens
+        for sequence in list(self.running):
             if sequence.keep_logits != scoring:
                 continue
             left = sequence.length - sequence.computed
-            count = left if left == 1 else min(left, budget)
+            decoding = sequence.computed >= sequence.prompt_tokens or left == 1  # with tokens that were forced, perhaps
+            count = min(left, self.chunk_tokens if decoding else budget)
             if count:
-                budget -= count if left > 1 else 0
+                budget -= 0 if decoding else count
                 parts.append(self._part(sequence, count))
-        return parts
+        return [part for part in parts if part]
+
+    def unmasked(self, parts: SequenceOf[Part]) -> list[Constraint]:
+        """The constraints of running sequences that have no part in this step."""
+        stepped = {id(part.sequence) for part in parts}
+        return [s.constraint for s in self.running if s.constraint and id(s) not in stepped]
 
     def commit(self, parts: SequenceOf[Part], sampled: NDArray[np.int32]) -> None:
         """Takes the sampled ids, one for each row of the step."""
@@ -56,7 +65,7 @@ class Scheduler:
         for part in parts:
             part.sequence.computed += part.count
             for token in islice(ids, len(part.rows)):
-                self._append(part.sequence, token)
+                self._take(part.sequence, token)
 
     def commit_logits(self, parts: SequenceOf[Part], logits: NDArray[np.float32]) -> None:
         """Gives out the logits of sequences that asked for them instead of a continuation."""
@@ -85,6 +94,10 @@ class Scheduler:
             sequence = self.waiting.popleft()
             sequence.clock.started = time.perf_counter()
             self.running.append(sequence)
+            if sequence.length == sequence.limit and not sequence.keep_logits:
+                self._finish(sequence, "length")  # num_predict is 0
+            elif sequence.constraint:
+                self._force(sequence, sequence.constraint.begin())
 
     def _drop_cancelled(self) -> None:
         for sequence in [s for s in self.running if s.cancelled]:
@@ -93,31 +106,64 @@ class Scheduler:
             self.waiting.remove(sequence)
             sequence.finish("cancelled")
 
-    def _part(self, sequence: Sequence, count: int) -> Part:
+    def _part(self, sequence: Sequence, count: int) -> Part | None:
+        """None where the sequence has failed: its grammar may turn out to be too much for the parser."""
         self.pool.extend(sequence.blocks, sequence.computed + count)
         if sequence.keep_logits:
             return Part(sequence, count, range(count))
-        last = sequence.computed + count == sequence.length
-        return Part(sequence, count, range(count - 1, count) if last else range(0))
+        if sequence.computed + count < sequence.length:
+            return Part(sequence, count, range(0))
+        try:
+            mask = sequence.constraint.mask() if sequence.constraint else None
+        except HeadraceError as error:
+            self._fail(sequence, error)
+            return None
+        return Part(sequence, count, range(count - 1, count), mask)
 
-    def _append(self, sequence: Sequence, token: int) -> None:
+    def _take(self, sequence: Sequence, token: int) -> None:
+        """The token that was sampled, and those that its grammar forces after it."""
         sequence.clock.first_token = sequence.clock.first_token or time.perf_counter()
+        if self._append(sequence, token) and sequence.constraint:
+            try:
+                self._force(sequence, sequence.constraint.accept(token))
+            except HeadraceError as error:
+                self._fail(sequence, error)
+
+    def _force(self, sequence: Sequence, tokens: Iterable[int]) -> None:
+        """Appends what leaves no choice: it is computed along with what follows, in one step."""
+        for token in tokens:
+            sequence.forced += 1
+            if not self._append(sequence, token):
+                return
+
+    def _append(self, sequence: Sequence, token: int) -> bool:
+        """Whether the sequence goes on after this token."""
         sequence.ids[sequence.length] = token
         sequence.length += 1
         if token in sequence.end_ids:
             self._finish(sequence, "stop")
-            return
+            return False
         if sequence.text:
             if piece := sequence.text.push(token):
                 sequence.outputs.put(Text(piece))
             if sequence.text.stopped:
                 self._finish(sequence, "stop")
-                return
+                return False
         if sequence.length == sequence.limit:
             self._finish(sequence, "length")
+            return False
+        return True
+
+    def _fail(self, sequence: Sequence, error: HeadraceError) -> None:
+        """Ends one sequence with an error."""
+        self._leave(sequence)
+        sequence.outputs.put(error)
 
     def _finish(self, sequence: Sequence, reason: Reason) -> None:
+        self._leave(sequence)
+        sequence.finish(reason)
+
+    def _leave(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
         self.pool.release(sequence.blocks, sequence.limit)
         sequence.blocks = []
-        sequence.finish(reason)

@@ -187,6 +187,10 @@ class Tokenizer:
         except KeyError:  # an added token that is not spelled in the byte alphabet: the decoder takes it as it is
             return content.encode()
 
+    def known_bytes(self, token: int) -> bytes:
+        """As `token_bytes`, but none for an id that is no token, as for the padding rows of an embedding."""
+        return self.token_bytes(token) if self._backend.id_to_token(token) is not None else b""
+
     def id_of(self, content: str) -> int | None:
         """The id of the one token whose text is `content`, or None."""
         token = self._backend.token_to_id(content)
