@@ -189,7 +189,7 @@ def test_names_that_begin_alike(grammars: Grammars) -> None:
 @pytest.mark.parametrize(
     ("tool", "sentence"),
     [
-        ({"name": "a-b"}, "'a-b' cannot be written as a call"),
+        ({"name": "a b"}, "'a b' cannot be written as a call"),
         ({"name": "f", "parameters": 5}, "parameters is a int"),
         ({"name": "f", "parameters": {"anyOf": []}}, "keyword 'anyOf' is not supported"),
         ({"name": "f", "parameters": {"if": {}}}, "keyword 'if' is not supported"),
