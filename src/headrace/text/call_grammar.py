@@ -69,6 +69,6 @@ def _check_name(name: str) -> None:
         found = []
     if found != [(name, {})]:
         raise RequestInvalid(
-            f"the tool name {name[:60]!r} cannot be written as a call: use letters, digits, underscores, dashes and dots, "
-            "or pass constrain=False"
+            f"the tool name {name[:60]!r} cannot be written as a call: use letters, digits, underscores, dashes and "
+            "dots, or pass constrain=False"
         )
