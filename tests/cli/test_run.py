@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -40,6 +41,19 @@ def test_piped_text_follows_the_prompt() -> None:
     joined = run("run", "nano", "What is", stdin="37 * 12?")
     assert "444" in joined.stdout
     assert joined.returncode == 0
+
+
+def test_an_answer_of_a_given_form_is_no_tool_call(tmp_path: Path) -> None:
+    """nano's own tools are not offered beside a form, unless they are asked for."""
+    schema = tmp_path / "schema.json"
+    properties = {"sum": {"type": "integer", "maximum": 99}}
+    form = {"type": "object", "properties": properties, "required": ["sum"], "additionalProperties": False}
+    schema.write_text(json.dumps(form))
+    done = run("run", "nano", "What is 37 * 12?", "--format", str(schema), "--num-predict", "40")
+    assert "calculate" not in done.stderr
+    assert set(json.loads(done.stdout)) == {"sum"}
+    asked = run("run", "nano", "What is 37 * 12?", "--format", "json", "--tools", "builtin", "--num-predict", "40")
+    assert "calculate" in asked.stderr
 
 
 @pytest.mark.parametrize(

@@ -71,12 +71,13 @@ class Session:
         functions: tuple[Function, ...] = (),
         trusted: bool = False,
     ) -> Session:
-        """Loads the model. Built-in tools are offered where asked for, and to nano where nothing is said."""
+        """Loads the model. Built-in tools are offered where asked for, and to nano where nothing is said of tools or of
+        the answer's form, which a call would be none of."""
         began = time.perf_counter()
         model = load(name, num_ctx=num_ctx, threads=threads, kv=kv, progress=progress(PACKING))
         if num_ctx is not None:
             _warn_of_a_long_window(model)
-        offered = tools == "builtin" or (tools is None and name == nano.NAME)
+        offered = tools == "builtin" or (tools is None and name == nano.NAME and settings.format is None)
         load_s = time.perf_counter() - began
         return cls(name, model, settings, "builtin" if offered else None, load_s, kv, functions, Consent(trusted))
 

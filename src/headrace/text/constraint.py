@@ -50,12 +50,13 @@ class Form:
             if choice == "required" and not tools:
                 raise RequestInvalid("tool_choice is 'required' but no tool is offered: give tools")
             return () if choice == "none" else tools
-        named = [tool for tool in tools if tool.get("function", tool).get("name") == choice]
-        if not named:
+        names = [tool.get("function", tool).get("name") for tool in tools]
+        if choice not in names:
             raise RequestInvalid(
                 f"tool_choice is {str(self.tool_choice)[:60]!r} but should be auto, none, required or a tool's name"
+                + (f": {', '.join(names)}" if names else "; no tool is offered")
             )
-        return named
+        return [tools[names.index(choice)]]
 
     @property
     def demands_a_call(self) -> bool:
