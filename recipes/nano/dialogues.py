@@ -32,8 +32,8 @@ Segment = tuple[str, bool]  # a piece of text, and whether the model says it
 
 # Each kind of exchange: how often, and the tool that it needs.
 _KINDS: dict[Callable[[random.Random, str], Exchange], tuple[float, str]] = {
-    arithmetic: (34, "calculate"), clock: (12, "current_time"), add_to_date: (8, "add_to_date"), days_between: (6, "days_between"),
-    convert_units: (12, "convert_units"), text_statistics: (16, "text_statistics"), small_talk: (9, ""), outside: (6, ""),
+    arithmetic: (34, "calculate"), clock: (12, "current_time"), add_to_date: (16, "add_to_date"), days_between: (16, "days_between"),
+    convert_units: (14, "convert_units"), text_statistics: (12, "text_statistics"), small_talk: (9, ""), outside: (6, ""),
 }  # fmt: skip
 _ERRORS = (
     "division by zero", "the result is too large", "unexpected '{w}' in the expression", "missing ')'", "unknown unit '{w}'",
@@ -74,7 +74,7 @@ def prefix(rng: random.Random) -> Prefix:
     """Built-in tools, made-up ones, both, or none; any order, sometimes wrapped as OpenAI's clients do."""
     builtin: list[dict[str, Any]] = []
     made_up: list[Offered] = []
-    kind = rng.choices(("builtin", "made up", "both", "none"), (27, 45, 10, 18))[0]
+    kind = rng.choices(("builtin", "made up", "both", "none"), (30, 42, 10, 18))[0]
     if kind == "builtin":
         builtin = _builtin(rng)
     if kind == "made up":

@@ -104,7 +104,7 @@ class Shape:
 
     def apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[T, ...] -> the prefix's [P, ...] and the dialogues' [N, L, ...], 0 where they are filled up."""
-        rows = _Spread.apply(x[self.prefix : self.prefix + len(self.real)], self.real, self.count * self.length)
+        rows = spread(x[self.prefix : self.prefix + len(self.real)], self.real, self.count * self.length)
         return x[: self.prefix], rows.view(self.count, self.length, *x.shape[1:])
 
     def together(self, prefix: Tensor, dialogues: Tensor) -> Tensor:
@@ -126,6 +126,12 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return gradient.index_select(0, ctx.saved_tensors[0]), None, None
+
+
+def spread(rows: Tensor, places: Tensor, length: int) -> Tensor:
+    """A matrix of `length` rows with `rows` at `places`, none of which occurs twice, and zeros elsewhere."""
+    whole: Tensor = _Spread.apply(rows, places, length)
+    return whole
 
 
 class _Pick(torch.autograd.Function):

@@ -53,6 +53,25 @@ def test_training_goes_on_to_the_same_losses(words: tokenizer.Tokenizer, tmp_pat
     assert all(torch.equal(second.average[name], value) for name, value in whole.average.items())
 
 
+def test_a_run_may_begin_with_another_ones_weights(words: tokenizer.Tokenizer, tmp_path: Path) -> None:
+    """Its weights, and nothing else: the new run starts its own schedule and data."""
+    torch.set_num_threads(1)
+    first = trainer(words)
+    losses(first, 2)
+    first.save(tmp_path / "state.pt")
+    second = trainer(words, seed=2)
+    second.begin_with(tmp_path / "state.pt")
+    assert all(torch.equal(value, second.model.state_dict()[name]) for name, value in first.model.state_dict().items())
+    assert (second.step, second.tokens) == (0, 0)
+    assert losses(second, 1) == losses(second_again(words, tmp_path), 1)
+
+
+def second_again(words: tokenizer.Tokenizer, folder: Path) -> train.Trainer:
+    made = trainer(words, seed=2)
+    made.begin_with(folder / "state.pt")
+    return made
+
+
 def test_another_seed_is_another_run(words: tokenizer.Tokenizer) -> None:
     torch.set_num_threads(1)
     assert losses(trainer(words, seed=1), 1) != losses(trainer(words, seed=2), 1)
