@@ -30,7 +30,9 @@ def main() -> None:
     parser.add_argument("--gguf", type=Path, default=SHIPPED, help="the file to write (default: the one that ships)")
     parser.add_argument("--each", type=int, default=100, help="generated cases of each kind to evaluate")
     parser.add_argument("--workers", type=int, default=2, help="training processes, of one thread each")
-    parser.add_argument("--start", type=Path, help="a state.pt of an earlier run, whose weights a new one begins with")
+    parser.add_argument(
+        "--start", type=Path, help="weights to begin with: a state.pt of an earlier run, or the GGUF that it exported"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, or an accelerator that torch knows, such as cuda")
     options = parser.parse_args()
     options.config = MINIATURE if options.miniature else Config()
@@ -51,7 +53,9 @@ def show_data(options: argparse.Namespace) -> None:
 def run_training(options: argparse.Namespace) -> None:
     path = options.work / "tokenizer.json"
     if not path.exists():
-        tokenizer.train(options.seed, options.config.vocab_size).save(str(path))
+        known = options.start is not None and options.start.suffix == ".gguf"
+        made = tokenizer.of_gguf(options.start) if known else tokenizer.train(options.seed, options.config.vocab_size)
+        made.save(str(path))
     schedule = train.Schedule(options.steps)
     train.launch(options.work, options.config, schedule, options.seed, options.workers, options.device, options.start)
 

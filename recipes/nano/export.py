@@ -12,9 +12,11 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from headrace import checkpoint
 from headrace.convert import convert
+from headrace.weights.quantisation import dequantise
 from recipes.nano.dialogues import TEMPLATE
-from recipes.nano.model import Config
+from recipes.nano.model import Config, Nano
 from recipes.nano.tokenizer import BOS, EOS, PAD, SPECIAL, load
 
 _OPERATOR = {
@@ -85,6 +87,50 @@ def write_folder(folder: Path, tensors: dict[str, Tensor], config: Config, token
 
 def _write(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_back(path: Path, model: Nano) -> dict[str, Tensor]:
+    """What `export` wrote, as a state of the training module: a run of another day may begin with it.
+
+    `model` knows each token's word and form. Their parts of the embedding are means of the rows that share them;
+    what is left is the token's own, so that their sum is what the file holds.
+    """
+    source = checkpoint.read(path)
+    stored = {name: [torch.from_numpy(dequantise(one).copy()) for one in many] for name, many in source.weights.items()}
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    _take_apart(stored["embed_tokens"][0], state)
+    state["embedding_norm.weight"] = stored["embedding_norm"][0]
+    for index, kind in enumerate(model.config.layer_types):
+        layer = f"layers.{index}."
+        for name in ("operator_norm", "ffn_norm"):
+            state[f"{layer}{name}.weight"] = stored[layer + name][0]
+        for name, target in _OPERATOR[kind].items():
+            state[f"{layer}operator.{name}"] = stored[layer + target.removesuffix(".weight")][0]
+        part, many = f"{layer}feed_forward.", f"{layer}feed_forward.experts."
+        if index < model.config.num_dense_layers:
+            state |= {part + name: stored[part + name][0] for name in ("w1", "w2", "w3")}
+            continue
+        state |= {part + name: stored[part + name][0] for name in ("gate", "expert_bias")}
+        pairs = zip(stored[many + "w1"], stored[many + "w3"], strict=True)
+        state[part + "w13"] = torch.stack([torch.cat(pair) for pair in pairs])
+        state[part + "w2"] = torch.stack(stored[many + "w2"])
+    return state
+
+
+def _take_apart(table: Tensor, state: dict[str, Tensor], rounds: int = 20) -> None:
+    word_of, form_of = state["embedding.word_of"], state["embedding.form_of"]
+    words, forms = torch.zeros_like(table), state["embedding.forms"].clone()
+    for _ in range(rounds):
+        words = _means(table - forms[form_of], word_of, len(table))
+        forms = _means(table - words[word_of], form_of, len(forms))
+    state["embedding.words"], state["embedding.forms"] = words, forms
+    state["embedding.own"] = table - words[word_of] - forms[form_of]
+
+
+def _means(rows: Tensor, group: Tensor, count: int) -> Tensor:
+    """The mean row of each group [count, width]; 0 where a group has none."""
+    sums = torch.zeros(count, rows.shape[1]).index_add_(0, group, rows)
+    return sums / group.bincount(minlength=count).clamp(min=1)[:, None]
 
 
 def export(work: Path, config: Config, target: Path) -> None:

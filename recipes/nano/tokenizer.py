@@ -21,6 +21,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 
+from headrace.weights import gguf
 from recipes.nano import dialogues, words
 from recipes.nano.values import Values
 
@@ -109,6 +110,13 @@ def _assembled(pieces: list[str], merges: list[tuple[str, str]]) -> Tokenizer:
         single=f"{SPECIAL[BOS]} $A", pair=f"{SPECIAL[BOS]} $A {SPECIAL[BOS]} $B", special_tokens=[(SPECIAL[BOS], BOS)]
     )
     return tokenizer
+
+
+def of_gguf(path: Path) -> Tokenizer:
+    """The tokenizer of a file that the recipe exported."""
+    header = gguf.read(path).metadata
+    merges = [tuple(merge.split(" ")) for merge in header["tokenizer.ggml.merges"]]
+    return _assembled(list(header["tokenizer.ggml.tokens"]), merges)
 
 
 def load(path: Path) -> Tokenizer:

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from recipes.nano import dialogues
+from recipes.nano.export import read_back
 from recipes.nano.gates import exactness
 from recipes.nano.journal import Journal
 from recipes.nano.model import Batch, Config, Nano, compile_steps, fused, initialise, pick, up_to
@@ -290,8 +291,12 @@ class Trainer:
         path.with_suffix(".part").replace(path)
 
     def begin_with(self, path: Path) -> None:
-        """Takes the weights of another run's state, and nothing else of it."""
-        self.model.load_state_dict(torch.load(path, map_location=self.device)["model"])
+        """Takes the weights of another run's state, or of the file that it exported, and nothing else."""
+        if path.suffix == ".gguf":
+            weights = read_back(path, self.model)
+        else:
+            weights = torch.load(path, map_location=self.device)["model"]
+        self.model.load_state_dict(weights)
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def resume(self, path: Path) -> None:

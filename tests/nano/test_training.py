@@ -66,6 +66,28 @@ def test_a_run_may_begin_with_another_ones_weights(words: tokenizer.Tokenizer, t
     assert losses(second, 1) == losses(second_again(words, tmp_path), 1)
 
 
+def test_a_run_may_begin_with_an_exported_file(words: tokenizer.Tokenizer, tmp_path: Path) -> None:
+    """The same tokenizer and, within the rounding to Q8_0, the same logits; forms are told apart from their words."""
+    torch.set_num_threads(1)
+    first = trainer(words)
+    losses(first, 1)
+    export.write_folder(tmp_path / "nano", export.hf_tensors(first.model.state_dict(), MINIATURE), MINIATURE, words)
+    for kind, tolerance in (("f32", 1e-6), ("q8_0", 0.005)):
+        convert(tmp_path / "nano", tmp_path / f"{kind}.gguf", kind)
+        read = tokenizer.of_gguf(tmp_path / f"{kind}.gguf")
+        assert read.get_vocab() == words.get_vocab()
+        assert read.encode("Book a table for 12, please").ids == words.encode("Book a table for 12, please").ids
+        second = trainer(read, seed=2)
+        second.begin_with(tmp_path / f"{kind}.gguf")
+        batch = next(first.data())[0]
+        with torch.no_grad():
+            ours, theirs = (made.model.head(made.model(batch)) for made in (second, first))
+        assert (ours - theirs).abs().mean() < tolerance * theirs.abs().max()  # a token may choose another expert
+        assert (ours.argmax(-1) == theirs.argmax(-1)).float().mean() > 0.9
+        own, words_ = second.model.embedding.own, second.model.embedding.words
+        assert own.norm() < 0.3 * words_[second.model.embedding.word_of].norm()
+
+
 def second_again(words: tokenizer.Tokenizer, folder: Path) -> train.Trainer:
     made = trainer(words, seed=2)
     made.begin_with(folder / "state.pt")
