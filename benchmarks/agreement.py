@@ -25,13 +25,26 @@ Logits = NDArray[np.float32]  # [tokens, vocabulary]
 
 _LLAMA = """
 import json, sys
+import llama_cpp as llama
 import numpy as np
-from llama_cpp import Llama
 file, tokens, out = sys.argv[1:]
 ids = json.loads(tokens)
-model = Llama(file, n_ctx=len(ids) + 8, n_batch=len(ids), logits_all=True, verbose=False)
-model.eval(ids)
-np.save(out, np.array(model.scores[: len(ids)], np.float32))
+how = llama.llama_model_default_params()
+how.use_extra_bufts = False  # weights as they are: rearranged for AMX, version 0.3.36 crashes
+model = llama.llama_model_load_from_file(file.encode(), how)
+options = llama.llama_context_default_params()
+options.n_ctx = options.n_batch = options.n_ubatch = len(ids) + 8
+context = llama.llama_init_from_model(model, options)
+batch = llama.llama_batch_init(len(ids), 0, 1)
+batch.n_tokens = len(ids)
+for i, token in enumerate(ids):
+    batch.token[i], batch.pos[i], batch.logits[i] = token, i, True
+    batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
+if llama.llama_decode(context, batch):
+    sys.exit("decode failed")
+words = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
+rows = [np.ctypeslib.as_array(llama.llama_get_logits_ith(context, i), (words,)) for i in range(len(ids))]
+np.save(out, np.array(rows, np.float32))
 """
 
 
