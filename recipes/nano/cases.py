@@ -14,9 +14,10 @@ from typing import Any
 
 from headrace.text.calls import parse_calls
 from headrace.tools.builtin import builtin_schemas
-from recipes.nano import dialogues, extraction, tools
+from recipes.nano import asking, dialogues, extraction, tools
+from recipes.nano.asking import NONE_FITS
 from recipes.nano.exchange import Exchange
-from recipes.nano.tools import NONE_FITS
+from recipes.nano.offering import Offered
 from recipes.nano.values import Values
 
 HANDWRITTEN = Path(__file__).parent / "handwritten.jsonl"
@@ -51,22 +52,22 @@ def generated(kind: str, count: int, seed: int) -> list[Case]:
 
 def _one(rng: random.Random, values: Values) -> Case:
     narrow = tuple(entry for entry in tools.catalogue(True) if 1 <= len(entry.parameters) <= 3)
-    return _called(rng, values, dialogues.some_tools(rng, 1, narrow))
+    return _called(rng, values, dialogues.some_tools(rng, 1, narrow, varied=False))
 
 
 def _several(rng: random.Random, values: Values) -> Case:
-    return _called(rng, values, dialogues.some_tools(rng, rng.randint(2, 5), tools.catalogue(True)))
+    return _called(rng, values, dialogues.some_tools(rng, rng.randint(2, 5), tools.catalogue(True), varied=False))
 
 
-def _called(rng: random.Random, values: Values, offered: list[tools.Offered]) -> Case:
-    text, call, _ = tools.asked(rng, values, rng.choice(offered))
-    text = tools.typed(rng, text, call.arguments.values())
+def _called(rng: random.Random, values: Values, offered: list[Offered]) -> Case:
+    text, call, _ = asking.asked(rng, values, rng.choice(offered), varied=False)
+    text = asking.typed(rng, text, call.arguments.values())
     return Case(_schemas(offered), (_user(text),), tuple(parse_calls(f"[{call.text()}]")))
 
 
 def _none(rng: random.Random, values: Values) -> Case:
-    offered = dialogues.some_tools(rng, rng.randint(1, 5), tools.catalogue(True))
-    user = tools.unserved(rng, values, offered, tools.catalogue(True))
+    offered = dialogues.some_tools(rng, rng.randint(1, 5), tools.catalogue(True), varied=False)
+    user = asking.unserved(rng, values, offered, tools.catalogue(True))
     return Case(_schemas(offered), (_user(user),), contains=(NONE_FITS,))
 
 
@@ -78,8 +79,8 @@ def _extraction(rng: random.Random, values: Values) -> Case:
 def _result(rng: random.Random, values: Values) -> Case:
     """The answer must hold every value of the result that the catalogue's own answer repeats."""
     while True:
-        offered = dialogues.some_tools(rng, rng.randint(1, 3), tools.catalogue(True))
-        text, call, answer = tools.asked(rng, values, rng.choice(offered))
+        offered = dialogues.some_tools(rng, rng.randint(1, 3), tools.catalogue(True), varied=False)
+        text, call, answer = asking.asked(rng, values, rng.choice(offered), varied=False)
         told = tuple(value for value in _leaves(call.result) if value in answer and len(value) > 1)
         if told:
             turns = dialogues.messages([Exchange(text, answer, (call,))])[:-1]
@@ -135,7 +136,7 @@ def _by_hand(row: dict[str, Any]) -> Case:
     )  # fmt: skip
 
 
-def _schemas(offered: list[tools.Offered]) -> tuple[dict[str, Any], ...]:
+def _schemas(offered: list[Offered]) -> tuple[dict[str, Any], ...]:
     return tuple(each.schema for each in offered)
 
 

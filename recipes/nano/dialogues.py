@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from headrace.tools.builtin import builtin_schemas
-from recipes.nano import extraction, tools, words
+from recipes.nano import asking, extraction, tools, words
 from recipes.nano.arithmetic import arithmetic
 from recipes.nano.dates import add_to_date, clock, days_between
 from recipes.nano.exchange import Call, Exchange
 from recipes.nano.measures import convert_units, text_statistics
+from recipes.nano.offering import Offered, offer
 from recipes.nano.phrases import integer, say
 from recipes.nano.talk import CANNOT, outside, small_talk
-from recipes.nano.tools import Offered
 from recipes.nano.values import Values
 
 TEMPLATE = (Path(__file__).parent / "template.jinja").read_text(encoding="utf-8")
@@ -74,7 +74,7 @@ def prefix(rng: random.Random) -> Prefix:
     """Built-in tools, made-up ones, both, or none; any order, sometimes wrapped as OpenAI's clients do."""
     builtin: list[dict[str, Any]] = []
     made_up: list[Offered] = []
-    kind = rng.choices(("builtin", "made up", "both", "none"), (30, 42, 10, 18))[0]
+    kind = rng.choices(("builtin", "made up", "both", "none"), (26, 46, 10, 18))[0]
     if kind == "builtin":
         builtin = _builtin(rng)
     if kind == "made up":
@@ -100,7 +100,7 @@ def _builtin(rng: random.Random) -> list[dict[str, Any]]:
     return [_reworded(rng, schema) for schema in schemas] if rng.random() < 0.3 else schemas
 
 
-def some_tools(rng: random.Random, count: int, entries: tuple[tools.Entry, ...]) -> list[Offered]:
+def some_tools(rng: random.Random, count: int, entries: tuple[tools.Entry, ...], varied: bool = True) -> list[Offered]:
     """Different tools, often neighbours of one domain; names in one style, as one program would have them."""
     style = rng.choices(("snake", "camel", "dotted", "dotted camel"), (50, 24, 18, 8))[0]
     first = rng.choice(entries)
@@ -112,7 +112,7 @@ def some_tools(rng: random.Random, count: int, entries: tuple[tools.Entry, ...])
         if entry not in chosen and (entry.domain == first.domain or not _alike(entry, chosen)):
             chosen.append(entry)
             near = [one for one in near if one is not entry]
-    offered = [tools.offer(rng, entry, style) for entry in chosen]
+    offered = [offer(rng, entry, style, varied) for entry in chosen]
     rng.shuffle(offered)
     return list({each.name: each for each in offered}.values())
 
@@ -125,7 +125,7 @@ def _alike(entry: tools.Entry, others: list[tools.Entry]) -> bool:
 
 def dialogue(rng: random.Random, prefix: Prefix, values: Values) -> list[Exchange]:
     """One to four exchanges, mostly for tools on offer; a later one may speak of the number before it."""
-    if not prefix.schemas and rng.random() < 0.6:
+    if not prefix.schemas and rng.random() < 0.75:
         return [extraction.extraction(rng, values, extraction.catalogue())]
     exchanges: list[Exchange] = []
     number = ""
@@ -138,11 +138,11 @@ def dialogue(rng: random.Random, prefix: Prefix, values: Values) -> list[Exchang
 
 def _exchange(rng: random.Random, prefix: Prefix, values: Values, number: str) -> Exchange:
     made_up = list(prefix.made_up)
-    if made_up and rng.random() < (0.5 if prefix.builtin else 0.78):
-        return tools.exchange(rng, values, made_up)
-    if (made_up or rng.random() < 0.06) and rng.random() < 0.6:
-        user = tools.unserved(rng, values, made_up, tools.catalogue())
-        return Exchange(user, tools.NONE_FITS if made_up else CANNOT)
+    if made_up and rng.random() < (0.5 if prefix.builtin else 0.74):
+        return asking.exchange(rng, values, made_up)
+    if (made_up or rng.random() < 0.06) and rng.random() < 0.7:
+        user = asking.unserved(rng, values, made_up, tools.catalogue(), near=0.15)
+        return Exchange(user, asking.NONE_FITS if made_up else CANNOT)
     if rng.random() < 0.02:
         return extraction.extraction(rng, values, extraction.catalogue())
     offered = prefix.builtin
@@ -151,7 +151,7 @@ def _exchange(rng: random.Random, prefix: Prefix, values: Values, number: str) -
     ]
     kind = arithmetic if number and rng.random() < 0.35 else rng.choices(list(_KINDS), weights)[0]
     if kind is outside and made_up:
-        return Exchange(tools.unserved(rng, values, made_up, tools.catalogue()), tools.NONE_FITS)
+        return Exchange(asking.unserved(rng, values, made_up, tools.catalogue(), near=0.15), asking.NONE_FITS)
     return _told(rng, kind(rng, number), prefix)
 
 

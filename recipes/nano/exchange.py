@@ -13,7 +13,7 @@ class Number:
     text: str
 
 
-Argument = str | int | float | bool | list[str] | Number
+Argument = str | int | float | bool | list[str | Number] | Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,4 +43,6 @@ def _value(value: Argument) -> str:
     """As `headrace.text` writes calls: Python's True and False, strings as JSON."""
     if isinstance(value, bool):
         return repr(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
     return value.text if isinstance(value, Number) else json.dumps(value, ensure_ascii=False)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from recipes.nano.asking import in_words
 from recipes.nano.exchange import Exchange, Number
 from recipes.nano.phrases import choose
-from recipes.nano.tools import CATALOGUE, HELD_OUT, CatalogueInvalid, in_words
+from recipes.nano.tools import CATALOGUE, HELD_OUT, CatalogueInvalid
 from recipes.nano.values import Values
 
 _OPTIONAL = re.compile(r"<([^<>]*)>")
@@ -34,8 +35,12 @@ class Catalogue:
 
 @cache
 def catalogue(held_out: bool = False) -> Catalogue:
+    """The forms and asks of every `*.texts` of the folder."""
     folder = HELD_OUT if held_out else CATALOGUE
-    return parse((folder / "extraction.texts").read_text(encoding="utf-8"))
+    parts = [parse(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.texts"))]
+    return Catalogue(
+        tuple(form for part in parts for form in part.forms), tuple(ask for part in parts for ask in part.asks)
+    )
 
 
 def parse(text: str) -> Catalogue:
@@ -129,8 +134,10 @@ def _listed(rng: random.Random, keys: list[str]) -> str:
 
 def _dumped(reply: dict[str, Any]) -> str:
     """`json.dumps`, numbers as the text wrote them."""
-    parts = [
-        f"{json.dumps(key)}: {value.text if isinstance(value, Number) else json.dumps(value, ensure_ascii=False)}"
-        for key, value in reply.items()
-    ]
-    return "{" + ", ".join(parts) + "}"
+    return "{" + ", ".join(f"{json.dumps(key)}: {_value(value)}" for key, value in reply.items()) + "}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return value.text if isinstance(value, Number) else json.dumps(value, ensure_ascii=False)

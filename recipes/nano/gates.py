@@ -14,10 +14,12 @@ from tokenizers import Tokenizer
 from headrace.tools.builtin import builtin_schemas
 from recipes.nano import dialogues, extraction, tools
 from recipes.nano.arithmetic import arithmetic
+from recipes.nano.asking import NONE_FITS, asked, unserved
 from recipes.nano.dates import days_between
 from recipes.nano.dialogues import Prefix
 from recipes.nano.exchange import Exchange
-from recipes.nano.model import Batch, Nano
+from recipes.nano.model import Nano
+from recipes.nano.prefixed import Batch
 from recipes.nano.tokenizer import encode
 from recipes.nano.values import Values
 
@@ -46,12 +48,19 @@ def _is_exact(model: Nano, tokenizer: Tokenizer, prefix: Prefix, exchange: Excha
 
 def _made_up(least: int, most: int) -> Callable[[random.Random, Values], _Made]:
     def make(rng: random.Random, values: Values) -> _Made:
-        offered = dialogues.some_tools(rng, rng.randint(least, most), tools.catalogue(True))
-        text, call, answer = tools.asked(rng, values, rng.choice(offered))
+        offered = dialogues.some_tools(rng, rng.randint(least, most), tools.catalogue(True), varied=False)
+        text, call, answer = asked(rng, values, rng.choice(offered), varied=False)
         shown = tuple(each.schema for each in offered)
         return Prefix("", shown, frozenset(), tuple(offered)), Exchange(text, answer, (call,))
 
     return make
+
+
+def _unserved(rng: random.Random, values: Values) -> _Made:
+    offered = dialogues.some_tools(rng, rng.randint(1, 5), tools.catalogue(True), varied=False)
+    text = unserved(rng, values, offered, tools.catalogue(True))
+    shown = tuple(each.schema for each in offered)
+    return Prefix("", shown, frozenset(), tuple(offered)), Exchange(text, NONE_FITS)
 
 
 def _built_in(kind: Callable[[random.Random, str], Exchange]) -> Callable[[random.Random, Values], _Made]:
@@ -69,5 +78,6 @@ GATES: dict[str, Callable[[random.Random, Values], _Made]] = {
     "days_between": _built_in(days_between),
     "one unseen tool": _made_up(1, 1),
     "two to five unseen tools": _made_up(2, 5),
+    "no tool fits": _unserved,
     "extraction": _extraction,
 }

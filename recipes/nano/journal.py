@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 
 class Journal:
     """Writes lines to the screen and to log.jsonl, and curves to TensorBoard where that is installed."""
@@ -16,7 +18,7 @@ class Journal:
         self.last_step = last_step
         self.path = folder / "log.jsonl"
         self._started, self._tokens, self._steps = time.monotonic(), tokens, 0
-        self._losses: list[float] = []
+        self._losses: list[float | Tensor] = []
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -24,7 +26,7 @@ class Journal:
         else:
             self._board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
 
-    def note(self, step: int, tokens: int, loss: float, rate: float) -> None:
+    def note(self, step: int, tokens: int, loss: float | Tensor, rate: float) -> None:
         """Every 25 steps: mean loss, speed, and how long the rest will take."""
         self._losses.append(loss)
         self._steps += 1
@@ -35,7 +37,7 @@ class Journal:
         line = {
             "step": step,
             "tokens": tokens,
-            "loss": round(sum(self._losses) / len(self._losses), 4),
+            "loss": round(sum(map(float, self._losses)) / len(self._losses), 4),
             "rate": round(rate, 6),
             "tokens_per_second": round((tokens - self._tokens) / seconds),
             "left": f"{int(left // 3600)}:{int(left // 60 % 60):02}",

@@ -50,6 +50,10 @@ _FIRM_ENDINGS = "Ltd|Inc|GmbH|Labs|Group|Foods|Logistics|Systems|Partners|Bank|M
 )
 
 
+_PHRASES = frozenset(("topic", "food", "product", "job", "company", "title", "animal", "sport", "genre"))
+ANY_WORDS = 0.25  # of such values in training are words that no list holds, which only their place can tell
+
+
 def is_held_out(text: str) -> bool:
     return zlib.crc32(text.casefold().encode()) % 8 == 0
 
@@ -74,11 +78,15 @@ class Values:
             "genre": _GENRES, "airport": _AIRPORTS,
         }  # fmt: skip
 
-    def draw(self, kind: str) -> str | Number | list[str]:
+    def draw(self, kind: str) -> str | Number | list[str | Number]:
         """A value of a type as catalogues write it: `city`, `int 1 9`, `oneof a|b`, `list person`."""
         name, _, rest = kind.partition(" ")
         if name == "list":
-            return list(dict.fromkeys(str(self.draw(rest)) for _ in range(self.rng.choice((2, 2, 3, 3, 4)))))
+            drawn = (self.draw(rest) for _ in range(self.rng.choice((2, 2, 3, 3, 4))))
+            return list(dict.fromkeys(each for each in drawn if not isinstance(each, list)))
+        figures = rest[:1].isdigit()
+        if name in ("oneof", *_PHRASES) and not figures and not self.held and self.rng.random() < ANY_WORDS:
+            return self._apart(self._any_words)
         if name in ("enum", "oneof"):
             return self._apart(lambda: self.rng.choice(rest.split("|")), free=name == "oneof")
         if name in ("int", "number"):
@@ -112,6 +120,9 @@ class Values:
             if not free or small or is_held_out(text) == self.held:
                 return text
         return text
+
+    def _any_words(self) -> str:
+        return " ".join(self.rng.sample(words.frequent(8000), self.rng.choice((1, 1, 2, 2, 3))))
 
     def _word(self) -> str:
         """Half of them everyday ones, half any of the more frequent ones."""

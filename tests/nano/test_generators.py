@@ -11,15 +11,16 @@ import pytest
 pytest.importorskip("faker", reason="the recipe's extra is not installed")
 
 from headrace.text.calls import parse_calls
-from recipes.nano import cases, dialogues, extraction, tools
+from recipes.nano import asking, cases, dialogues, extraction, tools
+from recipes.nano.arithmetic import spelled
+from recipes.nano.check import check
 from recipes.nano.exchange import Number
+from recipes.nano.offering import offer, styled, translated
 from recipes.nano.values import Values, is_held_out
 
 
 def names(held_out: bool) -> set[str]:
-    return {
-        tools.styled(name, e.domain, style) for e in tools.catalogue(held_out) for name in e.names for style in STYLES
-    }
+    return {styled(name, e.domain, style) for e in tools.catalogue(held_out) for name in e.names for style in STYLES}
 
 
 STYLES = ("snake", "camel", "dotted", "dotted camel")
@@ -63,7 +64,7 @@ def text(value: object) -> str:
 
 @pytest.mark.parametrize("path", sorted(tools.CATALOGUE.rglob("*.tools")), ids=lambda path: path.name)
 def test_every_line_of_a_catalogue_can_be_used(path: Path) -> None:
-    assert tools.check(path) == []
+    assert check(path) == []
 
 
 def test_calls_in_training_are_calls_to_headrace() -> None:
@@ -72,7 +73,7 @@ def test_calls_in_training_are_calls_to_headrace() -> None:
     values = Values(rng)
     for _ in range(300):
         (offered,) = dialogues.some_tools(rng, 1, tools.catalogue())
-        request, call, _ = tools.asked(rng, values, offered)
+        request, call, _ = asking.asked(rng, values, offered)
         ((name, arguments),) = parse_calls(f"[{call.text()}]")
         assert name == offered.name
         assert (
@@ -118,3 +119,47 @@ def test_the_generators_follow_from_the_seed() -> None:
         prefixes = [dialogues.prefix(rng) for _ in range(20)]
         made.append([dialogues.dialogue(rng, prefix, values) for prefix in prefixes])
     assert made[0] == made[1]
+
+
+HOTEL = """## hotel
+book_table: Book a table.
+  names: reserve_table
+  at*: oneof Luigi's|Nora's "Restaurant of the table" / table_at
+  late: bool "Late?" / is_late
+  > Book [a|one] table at {at}< table for later{late=true}>
+  = {"table": %n:int 1 9%} -> Your table at {at} is %n%.
+"""
+
+
+def test_a_translated_tool_is_the_same_tool_in_other_words() -> None:
+    """Every word that changes does so in the schema and in the requests alike; values, syntax and types stay."""
+    (entry,) = tools.parse(HOTEL)
+    seen = set()
+    for seed in range(40):
+        made = translated(random.Random(seed), entry)
+        word = made.parameters[0].names[1].removesuffix("_at")
+        seen.add(word)
+        assert all(name.endswith("_" + word) for name in made.names)
+        assert made.descriptions[0].endswith(f" a {word}.")
+        assert f"] {word} at {{at}}< {word} for " in made.asks[0]
+        assert made.asks[0].endswith("{late=true}>")
+        assert made.results == (('{"table": %n:int 1 9%}', f"Your {word} at {{at}} is %n%."),)
+        assert [p.kind for p in made.parameters] == [p.kind for p in entry.parameters]
+    assert len(seen) > 20
+
+
+def test_requests_of_any_kind_hold_their_arguments() -> None:
+    """Plain ones and small numbers in letters too, for every tool of the catalogue."""
+    rng = random.Random(3)
+    values = Values(rng)
+    spelled_out = 0
+    for entry in tools.catalogue():
+        offered = offer(rng, entry, "camel")
+        request, call, answer = asking.asked(rng, values, offered)
+        assert set("{}") & set(request) == set() or "{" in str(call.arguments)
+        assert answer
+        for value in call.arguments.values():
+            if isinstance(value, Number) and value.text not in request:
+                spelled_out += spelled(int(float(value.text))) in request or "=" in "".join(offered.entry.asks)
+                assert spelled(int(float(value.text))) in request or "=" in "".join(offered.entry.asks)
+    assert spelled_out > 5

@@ -13,8 +13,10 @@ import torch.nn.functional as F  # noqa: N812 (its common name)
 from torch import Tensor
 
 from recipes.nano import vectors
-from recipes.nano.model import MINIATURE, Embedding, Experts, Layout, pick, spread, start_embedding
-from recipes.nano.train import ROWS, cross_entropy
+from recipes.nano.gathering import pick, spread
+from recipes.nano.loss import ROWS, cross_entropy
+from recipes.nano.model import MINIATURE, Embedding, Experts
+from recipes.nano.start import Layout, start_embedding
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -43,9 +45,21 @@ def test_cross_entropy(rows: int) -> None:
         torch.testing.assert_close(tensor.grad, expected.grad, rtol=0, atol=1e-5)
 
 
-def test_experts_are_the_weighted_sum_of_those_that_were_chosen() -> None:
+class Lying:
+    """Tokens of which the first `real` count."""
+
+    def __init__(self, real: int) -> None:
+        self.real = real
+
+    def load(self, chosen: Tensor, experts: int) -> Tensor:
+        return F.one_hot(chosen[: self.real], experts).sum((0, 1))
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_experts_are_the_weighted_sum_of_those_that_were_chosen(dense: bool) -> None:
     """One product of all experts, however unevenly tokens fall on them, against each token by itself; gradients too."""
     experts = Experts(MINIATURE).double()
+    experts.dense = dense
     for seed, parameter in enumerate(experts.parameters()):
         parameter.data.copy_(numbers(*parameter.shape, seed=seed).detach() * 0.3)
     experts.expert_bias[0] = 10.0  # everybody's first choice
@@ -61,9 +75,9 @@ def test_experts_are_the_weighted_sum_of_those_that_were_chosen() -> None:
         down = torch.einsum("ti,thi->th", F.silu(gate) * up, experts.w2[chosen[:, rank]])
         expected = expected + weights[:, rank, None] * down
     experts.gate.data = experts.gate.data.float()
-    found = experts(x, 100)
+    found = experts(x, Lying(100))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    assert experts.load.tolist()[0] == 100  # only real tokens count
+    assert experts.taken.tolist()[0] == 100  # only real tokens count
     ours, theirs = (torch.autograd.grad(y.sum(), [x, experts.w13, experts.w2]) for y in (found, expected))
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)

@@ -22,7 +22,9 @@ import headrace
 from headrace import checkpoint, nano
 from headrace.convert import convert
 from recipes.nano import export, tokenizer, train
-from recipes.nano.model import MINIATURE, Batch, Nano, initialise
+from recipes.nano.model import MINIATURE, Nano
+from recipes.nano.prefixed import Batch
+from recipes.nano.start import initialise
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def trainer(words: tokenizer.Tokenizer, seed: int = 1) -> train.Trainer:
 
 def losses(made: train.Trainer, count: int) -> list[float]:
     data = made.data()
-    return [made.update(*next(data)) for _ in range(count)]
+    return [float(made.update(*next(data))) for _ in range(count)]
 
 
 def test_training_goes_on_to_the_same_losses(words: tokenizer.Tokenizer, tmp_path: Path) -> None:

@@ -1,0 +1,251 @@
+"""Requests for made-up tools, the calls that they need, and what is said of the results."""
+
+# ruff: noqa: E501 (a wording stands on one line)
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from recipes.nano import words
+from recipes.nano.arithmetic import spelled
+from recipes.nano.exchange import Argument, Call, Exchange, Number
+from recipes.nano.offering import Offered
+from recipes.nano.phrases import casual, casual_start, choose, say
+from recipes.nano.tools import CatalogueInvalid, Entry, Parameter, words_of
+from recipes.nano.values import Values
+
+_OPTIONAL = re.compile(r"<([^<>]*)>")
+_BRACES = re.compile(r"\{(\w+)(?:=([^{}]*))?\}")
+_RETURNED = re.compile(r"%(\w+)(?::([^%]*))?%")
+
+PLAIN, BARE = 0.1, 0.3  # of requests name parameters one by one; of results are fields that nobody could foresee
+
+
+def asked(rng: random.Random, values: Values, offered: Offered, varied: bool = True) -> tuple[str, Call, str]:
+    """A request for a tool, the call that it needs with its result, and the answer.
+
+    Only a `varied` one may be in words made of the schema's own, with a result of any form, or have numbers in words.
+    """
+    entry = offered.entry
+    if varied and rng.random() < PLAIN:
+        given, text = _plainly(rng, values, offered)
+    else:
+        given, text = filled(rng, values, entry, rng.choice(entry.asks), in_letters=0.12 if varied else 0.0)
+    arguments = {offered.renamed[p.name]: given[p.name] for p in entry.parameters if p.name in given}
+    shown = {name: in_words(value) for name, value in given.items()}
+    bare = varied and rng.random() < BARE
+    result, answer = _bare(rng, values) if bare else returned(rng, values, entry, shown)
+    return text, Call(offered.name, arguments, result), answer
+
+
+def filled(
+    rng: random.Random, values: Values, entry: Entry, pattern: str, in_letters: float = 0.0
+) -> tuple[dict[str, Argument], str]:
+    """Arguments and text of one way of asking; an optional part comes half the time, small numbers `in_letters`."""
+    text = choose(rng, pattern)
+    while found := _OPTIONAL.search(text):
+        part = rng.choice(found[1].split("|")) if rng.random() < 0.5 else ""
+        text = text[: found.start()] + part + text[found.end() :]
+    kinds = {p.name: p.kind for p in entry.parameters}
+    given: dict[str, Argument] = {}
+    for name, assigned in _BRACES.findall(text):
+        if name not in kinds:
+            raise CatalogueInvalid(f"{entry.names[0]}: {pattern!r} speaks of {name}, which is no parameter")
+        given[name] = _assigned(assigned) if assigned else given.get(name) or values.draw(kinds[name])
+
+    def said(found: re.Match[str]) -> str:
+        if found[2] is not None:
+            return ""
+        shown = in_words(given[found[1]])
+        small = isinstance(given[found[1]], Number) and shown.isdigit() and int(shown) < 21
+        return spelled(int(shown)) if small and rng.random() < in_letters else shown
+
+    return given, _BRACES.sub(said, text)
+
+
+_PLAIN_STARTS = (
+    "{tool}: {list}", "{tool} with {list}", "{tool}, {list}", "[Please|Can you] {tool} with {list}", "use {name} with {list}", "Call {name} with {list}",
+    "{description} {List}", "{description} Use {list}", "{List}: {tool}", "I want to {tool}. {List}.", "{tool} ({list})", "Run {name}. {List}.",
+)  # fmt: skip
+_PLAIN_ITEMS = ("{p} {v}", "{p}: {v}", "{p} = {v}", "{v} as {p}", "{p} is {v}", "{v} for {p}", 'the {p} "{v}"')
+
+
+def _plainly(rng: random.Random, values: Values, offered: Offered) -> tuple[dict[str, Argument], str]:
+    """In the words of the schema, each argument beside its parameter's name or description, in any order."""
+    given: dict[str, Argument] = {}
+    items = []
+    item = rng.choice(_PLAIN_ITEMS)
+    for parameter in rng.sample(offered.entry.parameters, len(offered.entry.parameters)):
+        if parameter.required or rng.random() < 0.4:
+            value: Argument = rng.random() < 0.5 if parameter.kind == "bool" else values.draw(parameter.kind)
+            given[parameter.name] = value
+            items.append(item.format(p=_called(rng, parameter, offered), v=in_words(value)))
+    description = offered.schema.get("description", "")
+    listed = rng.choice((", ", " and ", "; ")).join(items)
+    starts = [each for each in _PLAIN_STARTS if "description" not in each or description]
+    ask = choose(rng, rng.choice(starts))
+    tool = _spaced(offered.name.rpartition(".")[2])
+    if not items:
+        return given, rng.choice((tool, f"use {offered.name}", f"please {tool}", description or tool))
+    text = ask.format(
+        tool=tool,
+        name=offered.name,
+        list=listed,
+        List=listed if item.startswith("{v}") else listed[0].upper() + listed[1:],
+        description=description,
+    )
+    return given, text
+
+
+def _called(rng: random.Random, parameter: Parameter, offered: Offered) -> str:
+    if rng.random() < 0.3 and len(parameter.description) < 40:
+        return parameter.description[0].lower() + parameter.description[1:].rstrip(".")
+    name = offered.renamed[parameter.name]
+    return name if rng.random() < 0.25 else _spaced(name)
+
+
+def _spaced(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").lower()
+
+
+def _assigned(text: str) -> Argument:
+    try:
+        value: Argument = json.loads(text)
+    except ValueError:
+        return text
+    return value
+
+
+def in_words(value: Argument) -> str:
+    """A value as a sentence holds it: lists with commas and an "and"."""
+    if isinstance(value, list):
+        *first, last = map(in_words, value)
+        return ", ".join(first) + (" and " if first else "") + last
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.text if isinstance(value, Number) else str(value)
+
+
+def returned(rng: random.Random, values: Values, entry: Entry, shown: dict[str, str]) -> tuple[str, str]:
+    """One of the entry's results and its answer."""
+    result, answer = rng.choice(entry.results)
+    made: dict[str, str] = {}
+
+    def value(found: re.Match[str]) -> str:
+        name, kind = found[1], found[2]
+        if kind and name not in made:
+            made[name] = in_words(values.draw(kind))
+        return made.get(name, name)
+
+    result = _RETURNED.sub(value, result)
+    answer = _RETURNED.sub(value, answer)
+    argument = re.compile(r"\{(\w+)\}")
+    return tuple(argument.sub(lambda found: shown.get(found[1], found[1]), text) for text in (result, answer))  # type: ignore[return-value]
+
+
+_KINDS = (
+    "int 0 9", "int 0 99", "int 0 90000", "number 0 100", "money", "percent", "id", "code", "date", "time", "person", "city", "company", "word", "text", "title",
+    "email", "url", "filename", "oneof ok|done|sent|saved|created|updated|deleted|scheduled|pending|success|active|closed|open|confirmed|queued|failed",
+)  # fmt: skip
+
+
+def _bare(rng: random.Random, values: Values) -> tuple[str, str]:
+    """Fields of any name, of which the answer tells one after another; or a text, which it repeats."""
+    if rng.random() < 0.25:
+        value = in_words(values.draw(rng.choice(_KINDS)))
+        text = rng.choice(
+            (
+                value,
+                value,
+                f"{rng.choice(words.frequent(3000))}: {value}",
+                f"{rng.choice(words.frequent(3000))} {value}",
+            )
+        )
+        return text, f"The tool says: {text}."
+    names = [
+        "_".join(rng.sample(words.frequent(3000), rng.choice((1, 1, 2)))) for _ in range(rng.choice((1, 2, 2, 3, 3, 4)))
+    ]
+    fields = {name: values.draw(rng.choice(_KINDS)) for name in names}
+    parts = (
+        f"{json.dumps(name)}: {value.text if isinstance(value, Number) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in fields.items()
+    )
+    told = [f"{_spaced(name)}: {in_words(value)}" for name, value in fields.items()]
+    return "{" + ", ".join(parts) + "}", f"The tool says: {', '.join(told)}."
+
+
+# --- exchanges
+
+NONE_FITS = "None of the tools that I have here can do that."
+_ERRORS = (
+    "not found", "permission denied", "the service is not available", "timeout after {n} seconds", "invalid {p}", "{p} is missing", "no connection", "unknown {p}",
+    "quota exceeded", "server error {n}", "not allowed", "{p} must not be empty", "try again later", "the {p} does not exist", "too many requests", "access expired",
+    "internal error", "database is locked", "no results", "{w} {x} failed", "rate limit of {n} reached", "bad gateway", "the {w} is full", "login required",
+)  # fmt: skip
+
+
+def exchange(rng: random.Random, values: Values, offered: list[Offered]) -> Exchange:
+    """A request that one of the tools serves, or two of them in one turn; some calls fail."""
+    if rng.random() < 0.1:
+        return _two(rng, values, offered)
+    text, call, answer = asked(rng, values, rng.choice(offered))
+    text = typed(rng, text, call.arguments.values())
+    if rng.random() < 0.06:
+        error = error_of(rng, call)
+        call, answer = replace(call, result=f"error: {error}"), f"That did not work: {error}."
+    return Exchange(text, answer, (call,))
+
+
+def typed(rng: random.Random, text: str, given: Iterable[Argument]) -> str:
+    """As people type it, values untouched: a capital, a greeting or a full stop more or less where no value stands."""
+    shown = [in_words(value) for value in given]
+    if any(text.startswith(value) for value in shown):
+        return text
+    if any(text.rstrip("?.!").endswith(value.rstrip("?.!")) for value in shown):
+        return casual_start(rng, text)
+    return casual(rng, text + (rng.choice((".", ".", "")) if text[-1].isalnum() else ""))
+
+
+def _two(rng: random.Random, values: Values, offered: list[Offered]) -> Exchange:
+    (first, one, said), (second, other, also) = (asked(rng, values, rng.choice(offered)) for _ in range(2))
+    starts_with_value = any(second.startswith(in_words(value)) for value in other.arguments.values())
+    second = second if starts_with_value or not second[1:2].islower() else second[0].lower() + second[1:]
+    joint = rng.choice((". ", " and ", ", and ", ". Also, ", ". Then ", " and then ", "; ", ", then ", ". And "))
+    joint = " " if first[-1] in "?.!" else joint
+    return Exchange(first + joint + second, f"{said} {also}", (one, other))
+
+
+def unserved(
+    rng: random.Random, values: Values, offered: Iterable[Offered], entries: tuple[Entry, ...], near: float = 0.0
+) -> str:
+    """A request for a tool that is not on offer, in words that none of those on offer uses.
+
+    `near` of them are for another tool of a domain that is on offer: to remove what can only be listed.
+    """
+    offered = list(offered)
+    domains = {each.entry.domain for each in offered}
+    told = (f"{' '.join(each.entry.names)} {each.schema.get('description', '')}" for each in offered)
+    known = frozenset[str]().union(*map(words_of, told))
+    if rng.random() < near:
+        entry = rng.choice([entry for entry in entries if entry.domain in domains] or entries)
+        firsts = {each.entry.asks for each in offered}
+        verbs = {name.split("_")[0] for each in offered for name in each.entry.names}
+        if entry.asks not in firsts and not verbs & {name.split("_")[0] for name in entry.names}:
+            given, text = filled(rng, values, entry, rng.choice(entry.asks))
+            return typed(rng, text, given.values())
+    for _ in range(50):
+        entry = rng.choice(entries)
+        if entry.domain not in domains and not words_of(" ".join(entry.names)) & known:
+            given, text = filled(rng, values, entry, rng.choice(entry.asks))
+            return typed(rng, text, given.values())
+    return "Sing me a song."
+
+
+def error_of(rng: random.Random, call: Call) -> str:
+    parameter = rng.choice(list(call.arguments) or ["request"])
+    w, x = (rng.choice(words.COMMON) for _ in range(2))
+    return say(rng, rng.choice(_ERRORS), n=rng.randrange(2, 600), p=parameter, w=w, x=x)
