@@ -154,7 +154,9 @@ _KINDS = (
 
 
 def _bare(rng: random.Random, values: Values) -> tuple[str, str]:
-    """Fields of any name, of which the answer tells one after another; or a text, which it repeats."""
+    """Fields of any name, of which the answer tells one after another; a list or more; or a text, which it repeats."""
+    if rng.random() < 0.35:
+        return rng.choice((_listed, _listed, _nested))(rng, values)
     if rng.random() < 0.25:
         value = in_words(values.draw(rng.choice(_KINDS)))
         text = rng.choice(
@@ -176,6 +178,78 @@ def _bare(rng: random.Random, values: Values) -> tuple[str, str]:
     )
     told = [f"{_spaced(name)}: {in_words(value)}" for name, value in fields.items()]
     return "{" + ", ".join(parts) + "}", f"The tool says: {', '.join(told)}."
+
+
+_Drawn = Argument | dict[str, "_Drawn"] | list["_Drawn"]
+
+
+def _listed(rng: random.Random, values: Values) -> tuple[str, str]:
+    """Two to four strings, numbers or small objects, counted and told; as they are, or under a name."""
+    count = rng.choice((2, 2, 3, 3, 4))
+    items: list[_Drawn]
+    if rng.random() < 0.55:
+        kind = rng.choice(_KINDS)
+        items = [_drawn(rng, values, kind) for _ in range(count)]
+    else:
+        fields = {name: rng.choice(_KINDS) for name in _names(rng, rng.choice((1, 2, 2, 3)))}
+        items = [{name: _drawn(rng, values, kind) for name, kind in fields.items()} for _ in range(count)]
+    if rng.random() < 0.3:
+        (name,) = _names(rng, 1)
+        return _dumped({name: items}), f"The tool says: {_spaced(name)}: {_told(items)}."
+    return _dumped(items), f"There are {count}: {_told(items)}."
+
+
+def _nested(rng: random.Random, values: Values) -> tuple[str, str]:
+    """Two to six fields, some of which stand in an object within the object."""
+    names = _names(rng, rng.randint(3, 7))
+    outer, inner = names[0], set(rng.sample(names[1:], rng.randint(1, min(4, len(names) - 1))))
+    result: dict[str, _Drawn] = {}
+    nested: dict[str, _Drawn] = {}
+    at = rng.randrange(len(names))
+    for place, name in enumerate(names[1:]):
+        if place == at:
+            result[outer] = nested
+        (nested if name in inner else result)[name] = _drawn(rng, values, rng.choice(_KINDS))
+    result[outer] = nested
+    return _dumped(result), f"The tool says: {_told(result)}."
+
+
+def _names(rng: random.Random, count: int) -> list[str]:
+    """Different names of one or two words, in one of two spellings."""
+    camel = rng.random() < 0.25
+    parts = iter(rng.sample(words.frequent(3000), 2 * count))
+    made = [[first, second][: rng.choice((1, 1, 2))] for first, second in zip(parts, parts, strict=True)]
+    return [one[0] + "".join(map(str.capitalize, one[1:])) if camel else "_".join(one) for one in made]
+
+
+def _drawn(rng: random.Random, values: Values, kind: str) -> Argument:
+    return rng.random() < 0.5 if rng.random() < 0.04 else values.draw(kind)
+
+
+def _told(value: _Drawn) -> str:
+    """Every value of a result, the objects of a list apart by semicolons, an object's fields under its own name."""
+    if isinstance(value, dict):
+        return ", ".join(f"{_spaced(name)}: {_told(each)}" for name, each in _flat(value))
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        return "; ".join(map(_told, value))
+    return in_words(value)  # type: ignore[arg-type]
+
+
+def _flat(fields: dict[str, _Drawn], within: str = "") -> list[tuple[str, _Drawn]]:
+    """`{"a": {"b": 1}}` as `a b: 1`."""
+    found: list[tuple[str, _Drawn]] = []
+    for name, value in fields.items():
+        found += _flat(value, f"{within}{name} ") if isinstance(value, dict) else [(within + name, value)]
+    return found
+
+
+def _dumped(value: _Drawn) -> str:
+    """`json.dumps`, numbers as they were drawn."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(name)}: {_dumped(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_dumped, value))}]"
+    return value.text if isinstance(value, Number) else json.dumps(value, ensure_ascii=False)
 
 
 # --- exchanges

@@ -30,18 +30,22 @@ def write(work: Path, config: Config, folder: Path) -> None:
 
 def _training(lines: list[dict[str, Any]]) -> dict[str, str]:
     steps = [line for line in lines if "loss" in line]
+    machines = dict.fromkeys(line["machine"] for line in lines if "machine" in line)
     speeds = sorted(line["tokens_per_second"] for line in steps)
     return {
         "steps": f"{steps[-1]['step']:,}",
         "tokens": f"{steps[-1]['tokens'] / 1e6:.1f}",
         "speed": f"{speeds[len(speeds) // 2]:,}",
-        "hours": f"{steps[-1]['tokens'] / speeds[len(speeds) // 2] / 3600:.1f}",
+        "minutes": f"{steps[-1]['tokens'] / speeds[len(speeds) // 2] / 60:.0f}",
         "loss": str(steps[-1]["loss"]),
+        "machine": ", then ".join(machines),
     }
 
 
 def _shape(config: Config) -> dict[str, str]:
-    parameters = sum(parameter.numel() for parameter in Nano(config).parameters())
+    parts = Nano(config).named_parameters()
+    parameters = config.vocab_size * config.hidden_size  # what ships of the embedding's three parts
+    parameters += sum(value.numel() for name, value in parts if not name.startswith("embedding."))
     return {"parameters": f"{parameters / 1e6:.2f}", "vocabulary": f"{config.vocab_size:,}"}
 
 

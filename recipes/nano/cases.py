@@ -72,7 +72,7 @@ def _none(rng: random.Random, values: Values) -> Case:
 
 
 def _extraction(rng: random.Random, values: Values) -> Case:
-    exchange = extraction.extraction(rng, values, extraction.catalogue(True))
+    exchange = extraction.extraction(rng, values, extraction.catalogue(True), varied=False)
     return Case((), (_user(exchange.user),), answer=exchange.answer)
 
 

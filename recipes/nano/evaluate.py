@@ -29,7 +29,8 @@ from recipes.nano.exchange import Exchange
 from recipes.nano.measures import convert_units, text_statistics
 from recipes.nano.talk import outside, small_talk
 
-BUILTIN = (arithmetic, clock, add_to_date, days_between, convert_units, text_statistics)
+Kind = Callable[[random.Random, str], Exchange]
+BUILTIN: tuple[Kind, ...] = (arithmetic, clock, add_to_date, days_between, convert_units, text_statistics)
 BY_HAND = ("builtin", "known", "one", "several", "none", "extract", "result", "talk", "needs_tools")
 
 
@@ -117,7 +118,7 @@ def same_json(answer: str, wanted: str) -> bool:
     return isinstance(got, dict) and json.dumps(got) == json.dumps(json.loads(wanted))
 
 
-def known_kind(kind: Callable[[random.Random, str], Exchange], count: int, seed: int) -> list[Case]:
+def known_kind(kind: Kind, count: int, seed: int) -> list[Case]:
     """Unseen values in the wordings of a generator that training used too, all built-in tools on offer."""
     rng = random.Random(f"{seed}{kind.__name__}")
     cases = []

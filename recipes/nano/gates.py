@@ -70,7 +70,7 @@ def _built_in(kind: Callable[[random.Random, str], Exchange]) -> Callable[[rando
 
 
 def _extraction(rng: random.Random, values: Values) -> _Made:
-    return Prefix("", (), frozenset()), extraction.extraction(rng, values, extraction.catalogue(True))
+    return Prefix("", (), frozenset()), extraction.extraction(rng, values, extraction.catalogue(True), varied=False)
 
 
 GATES: dict[str, Callable[[random.Random, Values], _Made]] = {

@@ -26,6 +26,10 @@ class Journal:
         else:
             self._board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
 
+    def begins_on(self, machine: str) -> None:
+        """What does the work from here on."""
+        self._write({"machine": machine})
+
     def note(self, step: int, tokens: int, loss: float | Tensor, rate: float) -> None:
         """Every 25 steps: mean loss, speed, and how long the rest will take."""
         self._losses.append(loss)

@@ -108,6 +108,9 @@ class Trainer:
     def run(self, folder: Path, save_every: float = 180.0, gates_every: int = 500) -> None:
         """Trains to the end of the schedule; the first process keeps the log, the gates and the saved state."""
         journal = Journal(folder, self.tokens, self.schedule.steps) if not self.rank else None
+        if journal is not None:
+            cores = f"{self.workers} processes on a processor"
+            journal.begins_on(torch.cuda.get_device_name(self.device) if self.accelerated else cores)
         saved = time.monotonic()
         data = self.data()
         parent = os.getppid()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 pytest.importorskip("faker", reason="the recipe's extra is not installed")
 
 from headrace.text.calls import parse_calls
-from recipes.nano import asking, cases, dialogues, extraction, tools
+from recipes.nano import asking, cases, dialogues, extraction, tools, ways
 from recipes.nano.arithmetic import spelled
 from recipes.nano.check import check
 from recipes.nano.exchange import Number
@@ -97,6 +98,75 @@ def test_extraction_copies_from_its_text() -> None:
             assert key in exchange.user
             for part in value if isinstance(value, list) else [value]:
                 assert part is None or isinstance(part, int | float) or part in exchange.user
+
+
+FIELDS = {"start_time": "string", "Unit price": "number", "tags": "array"}
+
+
+def test_ways_to_ask_are_many_and_hold_the_keys_in_order() -> None:
+    """As written, once for each place; the text stands whole, and no pattern's own marks are left."""
+    rng = random.Random(12)
+    said = "He said: it's 5 today."
+    asks = [ways.asked(rng, said, FIELDS) for _ in range(3000)]
+    assert len(set(asks)) > 2950
+    for ask in asks:
+        assert ask.count(said) == 1
+        around = ask.replace(said, "")
+        assert "json" in around.lower()
+        places = [around.index(key) for key in FIELDS]
+        assert places == sorted(places)
+        assert not re.search(r"\{(?:list|block|shape|json|verb|ref|noun|w|as|phrase|k|t|l)s?\}|[\0\1\2]", around)
+
+
+def test_texts_of_made_up_fields_tell_each_value_beside_the_words_of_its_key() -> None:
+    """Nor is a key asked for that the held-out catalogue asks for."""
+    rng = random.Random(13)
+    values = Values(rng)
+    absent = 0
+    for _ in range(1000):
+        told, fields, reply = extraction._made_up(rng, values)
+        assert 2 <= len(reply) <= 6
+        assert list(fields) == list(reply)
+        assert not {key.lower() for key in fields} & {key.lower() for key in keys(True)}
+        for key, value in reply.items():
+            absent += value is None
+            words_of = re.split(r"\W+|_", ways.in_words(key))
+            assert value is None or all(word in told.lower() for word in words_of)
+            assert value is None or text(value) in told
+            assert isinstance(value, Number) or value is None or fields[key] == "string"
+    assert 150 < absent < 350
+
+
+def test_the_held_out_catalogue_is_asked_for_in_its_own_words() -> None:
+    """What is measured has nothing of the grammar: not varied, an exchange is as the catalogue has it."""
+    rng = random.Random(14)
+    values = Values(rng, held=True)
+    source = extraction.catalogue(True)
+    known = {key for form in source.forms for _, each in form.fields.values() for key in each}
+    plain = {re.sub(r"[ _]", "", key).lower() for key in known}
+    for _ in range(300):
+        exchange = extraction.extraction(rng, values, source, varied=False)
+        assert {re.sub(r"[ _]", "", key).lower() for key in json.loads(exchange.answer)} <= plain
+
+
+@pytest.mark.parametrize("make", [asking._listed, asking._nested])
+def test_answers_tell_every_value_of_lists_and_nested_results(make: object) -> None:
+    assert callable(make)
+    rng = random.Random(15)
+    values = Values(rng)
+    for _ in range(300):
+        result, answer = make(rng, values)
+        pending = [json.loads(result, parse_float=str)]
+        while pending:
+            match pending.pop():
+                case dict() as members:
+                    pending += members.values()
+                case list() as items:
+                    pending += items
+                case bool() as flag:
+                    assert str(flag).lower() in answer
+                case value:
+                    assert str(value) in answer
 
 
 def test_cases_written_by_hand_are_enough_and_can_be_answered() -> None:
