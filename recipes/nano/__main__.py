@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=WORK, help="where everything is kept (default: recipes/nano/run)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=12000)
+    parser.add_argument("--rate", type=float, help="highest learning rate (default: 1.2e-3; on an accelerator, 2e-3)")
     parser.add_argument(
         "--miniature", action="store_true", help="a model of 0.3 M parameters, to try the recipe itself"
     )
@@ -56,7 +57,7 @@ def run_training(options: argparse.Namespace) -> None:
         known = options.start is not None and options.start.suffix == ".gguf"
         made = tokenizer.of_gguf(options.start) if known else tokenizer.train(options.seed, options.config.vocab_size)
         made.save(str(path))
-    schedule = train.Schedule(options.steps)
+    schedule = train.Schedule(options.steps, options.rate or (1.2e-3 if options.device == "cpu" else 2e-3))
     train.launch(options.work, options.config, schedule, options.seed, options.workers, options.device, options.start)
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from recipes.nano.exchange import Call, Exchange
 from recipes.nano.phrases import casual, count, decimal, figure, integer, operand, say
+from recipes.nano.problems import problem
+from recipes.nano.stories import framed
 
 # What a kind of question gives: the request, the expression to call, and how the answer begins where that is not the expression.
 _Asked = tuple[str, str, str]
@@ -220,9 +222,13 @@ def spelled(value: int) -> str:
 def arithmetic(rng: random.Random, number: str) -> Exchange:
     """Any request for the calculator; `number` is the result before, for "and times three?"."""
     follows = number and "e" not in number and rng.random() < 0.65
+    if not follows and rng.random() < 0.36:
+        return _exchange(rng, *problem(rng))
     kinds = _FOLLOWING if follows else _KINDS
     kind = rng.choices(list(kinds), list(kinds.values()))[0]
     user, expression, lead = kind(rng, number)
+    if not follows and rng.random() < 0.08:
+        user = framed(rng, user)
     return _exchange(rng, user, expression, lead)
 
 

@@ -71,6 +71,6 @@ def draw(lines: list[dict[str, Any]], path: Path) -> None:
         )
     right.set(title="exact first turns, held out", xlabel="million tokens", ylabel="%", ylim=(0, 101))
     if gates:
-        right.legend(fontsize=8)
+        right.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -8,8 +8,12 @@ import datetime
 import json
 import random
 
+from recipes.nano import stories
+from recipes.nano.arithmetic import spelled
 from recipes.nano.exchange import Call, Exchange
-from recipes.nano.phrases import casual, count, integer, say
+from recipes.nano.phrases import casual, choose, count, integer, say
+from recipes.nano.problems import ordinal
+from recipes.nano.stories import framed
 
 _MONTHS = [
     "January",
@@ -45,6 +49,29 @@ CITIES = {
     "Toronto": "America/Toronto", "Vancouver": "America/Vancouver", "Mexico City": "America/Mexico_City",
     "Lima": "America/Lima", "Bogota": "America/Bogota", "Sao Paulo": "America/Sao_Paulo",
     "Buenos Aires": "America/Argentina/Buenos_Aires", "UTC": "UTC",
+    "Milan": "Europe/Rome", "Naples": "Europe/Rome", "Munich": "Europe/Berlin", "Hamburg": "Europe/Berlin",
+    "Frankfurt": "Europe/Berlin", "Barcelona": "Europe/Madrid", "Seville": "Europe/Madrid", "Geneva": "Europe/Zurich",
+    "Lyon": "Europe/Paris", "Marseille": "Europe/Paris", "Manchester": "Europe/London", "Edinburgh": "Europe/London",
+    "Bucharest": "Europe/Bucharest", "Sofia": "Europe/Sofia", "Belgrade": "Europe/Belgrade", "Zagreb": "Europe/Zagreb",
+    "Vilnius": "Europe/Vilnius", "Riga": "Europe/Riga", "Tallinn": "Europe/Tallinn", "Luxembourg": "Europe/Luxembourg",
+    "Reykjavik": "Atlantic/Reykjavik", "Osaka": "Asia/Tokyo", "Kyoto": "Asia/Tokyo", "Beijing": "Asia/Shanghai",
+    "Taipei": "Asia/Taipei", "Manila": "Asia/Manila", "Kuala Lumpur": "Asia/Kuala_Lumpur", "Hanoi": "Asia/Ho_Chi_Minh",
+    "Bangalore": "Asia/Kolkata", "Chennai": "Asia/Kolkata", "Dhaka": "Asia/Dhaka", "Colombo": "Asia/Colombo",
+    "Kathmandu": "Asia/Kathmandu", "Riyadh": "Asia/Riyadh", "Doha": "Asia/Qatar", "Baghdad": "Asia/Baghdad",
+    "Tel Aviv": "Asia/Jerusalem", "Jerusalem": "Asia/Jerusalem", "Beirut": "Asia/Beirut", "Abu Dhabi": "Asia/Dubai",
+    "Casablanca": "Africa/Casablanca", "Algiers": "Africa/Algiers", "Tunis": "Africa/Tunis", "Accra": "Africa/Accra",
+    "Cape Town": "Africa/Johannesburg", "Addis Ababa": "Africa/Addis_Ababa", "Brisbane": "Australia/Brisbane",
+    "Perth": "Australia/Perth", "Adelaide": "Australia/Adelaide", "Wellington": "Pacific/Auckland",
+    "Montreal": "America/Toronto", "Ottawa": "America/Toronto", "Washington": "America/New_York",
+    "Miami": "America/New_York", "Atlanta": "America/New_York", "Philadelphia": "America/New_York",
+    "Houston": "America/Chicago", "Dallas": "America/Chicago", "Phoenix": "America/Phoenix",
+    "Las Vegas": "America/Los_Angeles", "San Diego": "America/Los_Angeles", "Portland": "America/Los_Angeles",
+    "Anchorage": "America/Anchorage", "Havana": "America/Havana", "Caracas": "America/Caracas",
+    "Rio de Janeiro": "America/Sao_Paulo", "Montevideo": "America/Montevideo", "Japan": "Asia/Tokyo",
+    "India": "Asia/Kolkata", "Germany": "Europe/Berlin", "France": "Europe/Paris", "Italy": "Europe/Rome",
+    "Spain": "Europe/Madrid", "Poland": "Europe/Warsaw", "Sweden": "Europe/Stockholm", "Norway": "Europe/Oslo",
+    "Ireland": "Europe/Dublin", "Greece": "Europe/Athens", "Egypt": "Africa/Cairo", "Kenya": "Africa/Nairobi",
+    "Thailand": "Asia/Bangkok", "South Korea": "Asia/Seoul", "China": "Asia/Shanghai", "England": "Europe/London",
 }  # fmt: skip
 
 _CLOCK = {
@@ -87,20 +114,48 @@ _TIME_ERRORS = ("the clock cannot be read", "unknown time zone '{z}': use a name
 
 
 def clock(rng: random.Random, _: str) -> Exchange:
-    if rng.random() < 0.45:
+    kind = rng.random()
+    if kind < 0.07:
+        return _zoned(rng)
+    if kind < 0.5:
         return _elsewhere(rng)
-    answer = rng.choices(list(_CLOCK), _CLOCK_WEIGHTS)[0]
+    story = kind < 0.7
+    answer = rng.choices(list(_CLOCK), stories.CLOCK_WEIGHTS if story else _CLOCK_WEIGHTS)[0]
+    user = say(rng, rng.choice(stories.CLOCK[answer]) if story else _CLOCK[answer], **_moments(rng))
+    user = user if story or rng.random() < 0.95 else framed(rng, user)
     now = _now(rng, rng.choice(("UTC", "CET", "CEST", "EST", "PST", "GMT", "JST", "IST", "local", "BST", "EDT")))
     call = Call("current_time", {}, json.dumps(now))
-    return Exchange(casual(rng, say(rng, _CLOCK[answer])), _fill(answer, now), (call,))
+    return Exchange(casual(rng, user), _fill(answer, now), (call,))
+
+
+def _moments(rng: random.Random) -> dict[str, object]:
+    """What a story about the clock mentions; none of it matters."""
+    return {
+        "hour": rng.choice(stories.HOURS), "day": rng.choice(_WEEKDAYS), "month": rng.choice(_MONTHS),
+        "nth": ordinal(str(rng.randrange(1, 32))), "y": rng.randrange(2020, 2040),
+    }  # fmt: skip
 
 
 def _elsewhere(rng: random.Random) -> Exchange:
     city = rng.choice(list(CITIES))
-    now = _now(rng, CITIES[city])
-    call = Call("current_time", {"timezone": CITIES[city]}, json.dumps(now))
-    user = casual(rng, say(rng, _ELSEWHERE, c=city))
-    return Exchange(user, _fill("It is {time} in " + city + ".", now), (call,))
+    pattern, answer = _ELSEWHERE, stories.THERE
+    if rng.random() < 0.5 and city != "UTC":
+        pattern, answer = rng.choice(stories.ELSEWHERE)
+    return _read(rng, say(rng, pattern, c=city, **_moments(rng)), answer, CITIES[city], city)
+
+
+def _zoned(rng: random.Random) -> Exchange:
+    """UTC, or a zone by its name."""
+    if rng.random() < 0.5:
+        return _read(rng, say(rng, rng.choice(stories.UTC)), stories.THERE, "UTC", "UTC")
+    zone = rng.choice(sorted(set(CITIES.values())))
+    return _read(rng, say(rng, rng.choice(stories.ZONED), z=zone), stories.THERE, zone, zone)
+
+
+def _read(rng: random.Random, user: str, answer: str, zone: str, place: str) -> Exchange:
+    now = _now(rng, zone)
+    call = Call("current_time", {"timezone": zone}, json.dumps(now))
+    return Exchange(casual(rng, user), _fill(answer.replace("{city}", place), now), (call,))
 
 
 def _fill(answer: str, now: dict[str, str]) -> str:
@@ -132,6 +187,20 @@ def written(rng: random.Random, iso: str) -> str:
         iso, iso, iso, iso,
         f"{plain} {name} {year}", f"{name} {plain}, {year}", f"{name} {plain} {year}", f"{ordinal} {name} {year}",
         f"{name} {ordinal}, {year}", f"the {ordinal} of {name} {year}", f"{plain} {short} {year}", f"{short} {plain}, {year}",
+    )  # fmt: skip
+    return rng.choice(forms)
+
+
+def _told(rng: random.Random, iso: str) -> str:
+    """A date in a story: now and then in one more form."""
+    if rng.random() < 0.88:
+        return written(rng, iso)
+    year, month, number = iso.split("-")
+    name, plain = _MONTHS[int(month) - 1], str(int(number))
+    forms = (
+        f"{year}/{month}/{number}", f"{number}.{month}.{year}", f"{plain}.{int(month)}.{year}",
+        f"{name} the {ordinal(plain)}, {year}", f"the {ordinal(plain)} of {name}, {year}", f"{plain} {name.lower()} {year}",
+        f"{name.lower()} {plain}, {year}", f"{name[:3]} {plain} {year}", f"{plain}-{name[:3]}-{year}",
     )  # fmt: skip
     return rng.choice(forms)
 
@@ -171,6 +240,8 @@ _UNITS = ("days", "days", "days", "weeks", "weeks", "months", "years")
 
 
 def add_to_date(rng: random.Random, _: str) -> Exchange:
+    if rng.random() < 0.38:
+        return _added_in_a_story(rng)
     kind = rng.random()
     iso = day(rng)
     result = {"date": day(rng), "weekday": rng.choice(_WEEKDAYS)}
@@ -183,9 +254,54 @@ def add_to_date(rng: random.Random, _: str) -> Exchange:
     pattern, sign, answer = rng.choice(_ADD if kind < 0.65 else _FROM_NOW)
     start, shown = (iso, written(rng, iso)) if "{d}" in pattern else ("today", "")
     amounts, words = _amounts(rng)
-    user = say(rng, pattern, n=words, d=shown, after=rng.choice(("after", "after", "from", "past", "later than")))
+    spoken = _in_letters(rng, words) if rng.random() < 0.15 else words
+    user = say(rng, pattern, n=spoken, d=shown, after=rng.choice(("after", "after", "from", "past", "later than")))
+    user = framed(rng, user[0].upper() + user[1:]) if rng.random() < 0.05 else user
     called: dict[str, str | int] = {"date": start, **{unit: sign * amount for unit, amount in amounts.items()}}
     return _added(rng, user, answer, called, result, {"n": words, "d": start})
+
+
+_STORIES = {
+    stories.LATER: (9, 1, "{n} after {d} is {w}, {r}."), stories.EARLIER: (4, -1, "{n} before {d} is {w}, {r}."),
+    stories.FROM_TODAY: (4, 1, "In {n} it will be {w}, {r}."), stories.AGO: (3, -1, "{n} ago it was {w}, {r}."),
+    stories.FALLS_ON: (4, 0, "{d} is a {w}."),
+}  # fmt: skip
+_IDIOMS: dict[str, dict[str, int]] = {
+    "half a year": {"months": 6}, "a fortnight": {"weeks": 2}, "a decade": {"years": 10}, "two decades": {"years": 20},
+    "a quarter of a year": {"months": 3}, "half a century": {"years": 50}, "a century": {"years": 100},
+}  # fmt: skip
+
+
+def _added_in_a_story(rng: random.Random) -> Exchange:
+    patterns = rng.choices(list(_STORIES), [weight for weight, *_ in _STORIES.values()])[0]
+    _, sign, answer = _STORIES[patterns]
+    pattern = choose(rng, rng.choice(patterns))
+    iso = day(rng)
+    amounts, words = _amounts(rng)
+    if "{h}" in pattern:
+        unit = rng.choice(_UNITS)
+        amounts = {unit: count(rng)}
+        words = _said(amounts)
+    elif rng.random() < 0.08:
+        words = rng.choice(list(_IDIOMS))
+        amounts = _IDIOMS[words]
+    spoken = _in_letters(rng, words) if rng.random() < 0.35 else words
+    noun = (words if words.startswith("1 ") else spoken).removesuffix("s").replace(" ", "-")
+    user = say(rng, pattern, d=_told(rng, iso), n=spoken, h=noun, day=rng.choice(_WEEKDAYS))
+    start = iso if "{d}" in pattern else "today"
+    called: dict[str, str | int] = {"date": start}
+    called |= {unit: sign * amount for unit, amount in amounts.items()} if sign else {"days": 0}
+    result = {"date": day(rng), "weekday": rng.choice(_WEEKDAYS)}
+    return _added(rng, user[0].upper() + user[1:], answer, called, result, {"n": words, "d": start})
+
+
+def _in_letters(rng: random.Random, words: str) -> str:
+    """Three weeks instead of 3 weeks, a month instead of 1 month."""
+    parts = words.split()
+    for i, part in enumerate(parts):
+        if part.isdigit() and int(part) <= (100 if rng.random() < 0.2 else 20):
+            parts[i] = rng.choice(("one", "a", "a")) if part == "1" else spelled(int(part))
+    return " ".join(parts)
 
 
 def _amounts(rng: random.Random) -> tuple[dict[str, int], str]:
@@ -194,8 +310,11 @@ def _amounts(rng: random.Random) -> tuple[dict[str, int], str]:
     if rng.random() < 0.12:
         units = rng.choice((["weeks", "days"], ["months", "days"], ["years", "months"]))
     amounts = {unit: rng.randrange(1, 13) if len(units) == 2 else count(rng) for unit in units}
-    words = " and ".join(f"{amount} {unit[:-1] if amount == 1 else unit}" for unit, amount in amounts.items())
-    return amounts, words
+    return amounts, _said(amounts)
+
+
+def _said(amounts: dict[str, int]) -> str:
+    return " and ".join(f"{amount} {unit[:-1] if amount == 1 else unit}" for unit, amount in amounts.items())
 
 
 def _added(
@@ -234,7 +353,10 @@ _SINCE = (
 def days_between(rng: random.Random, _: str) -> Exchange:
     start, end = day(rng), day(rng)
     kind = rng.random()
-    if kind < 0.6:
+    story = rng.random() < 0.38
+    if story:
+        user, start, end, lead = _days_in_a_story(rng)
+    elif kind < 0.6:
         user, lead = (
             say(rng, rng.choice(_BETWEEN), a=written(rng, start), b=written(rng, end)),
             f"between {start} and {end}",
@@ -243,8 +365,24 @@ def days_between(rng: random.Random, _: str) -> Exchange:
         user, lead, start = say(rng, _UNTIL, b=written(rng, end)), f"until {end}", "today"
     else:
         user, lead, start, end = say(rng, _SINCE, b=written(rng, start)), f"since {start}", start, "today"
+    user = framed(rng, user) if not story and rng.random() < 0.05 else user
     result = integer(rng, rng.choice((1, 2, 2, 3, 3, 4, 5)))
     result = "-" + result if rng.random() < 0.08 and result != "0" else result
     call = Call("days_between", {"start": start, "end": end}, result)
     answer = f"There {'is 1 day' if result == '1' else f'are {result} days'} {lead}."
     return Exchange(casual(rng, user), answer, (call,), result)
+
+
+def _days_in_a_story(rng: random.Random) -> tuple[str, str, str, str]:
+    """What is said, from when, to when, and how the answer puts that."""
+    first = day(rng)
+    later = datetime.date.fromisoformat(first) + datetime.timedelta(days=count(rng))
+    other = later.isoformat() if rng.random() < 0.6 else day(rng)
+    patterns = rng.choices((stories.BETWEEN, stories.UNTIL, stories.SINCE), (5, 3, 3))[0]
+    user = say(rng, rng.choice(patterns), a=_told(rng, first), b=_told(rng, other), place=rng.choice(stories.TRIPS))
+    user = user[0].upper() + user[1:]
+    if patterns is stories.UNTIL:
+        return user, "today", other, f"until {other}"
+    if patterns is stories.SINCE:
+        return user, first, "today", f"since {first}"
+    return user, first, other, f"between {first} and {other}"
