@@ -26,8 +26,9 @@ install: $(VENV)/installed
 test: $(VENV)/test-installed
 	$(BIN)/python -m pytest $(ARGS)
 
+# Each test with its time as it ends, so that a run that is cut says how far it came and what it waited for.
 test-slow: $(VENV)/test-installed
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m slow -v -o console_output_style=times --durations=15 $(ARGS)
 
 # Breaks one line at a time and names the test that caught it: see docs/log.md. A quarter of an hour on two cores.
 mutate: $(VENV)/test-installed

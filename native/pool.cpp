@@ -35,7 +35,7 @@ Pool::~Pool() {
 }
 
 void Pool::start() {
-    region_.fetch_add(1, std::memory_order_release);
+    region_.fetch_add(1);  // in one order with what notify_all reads: see sync
     region_.notify_all();
 }
 
@@ -57,7 +57,9 @@ void Pool::sync() {
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(threads_)) {
         arrived_.store(0, std::memory_order_relaxed);
         next_.store(0, std::memory_order_relaxed);
-        phase_.store(phase + 1, std::memory_order_release);
+        // Sequentially consistent: notify_all looks whether anybody sleeps, and must not look before the store is seen,
+        // for whoever falls asleep in between would not be woken.
+        phase_.store(phase + 1);
         phase_.notify_all();
     } else {
         wait_for_change(phase_, phase);

@@ -169,6 +169,21 @@ def test_a_failing_grammar_ends_its_own_sequence_only(engine: Engine, scheduler:
     assert scheduler.pool.promised == 0
 
 
+def test_a_grammar_that_fails_before_its_first_token_fails_alone(engine: Engine, scheduler: Scheduler) -> None:
+    class Costly(Script):
+        def begin(self) -> list[int]:
+            raise RequestInvalid("too complex")
+
+    calm = engine.submit(sequence([1], num_predict=30))
+    asked = engine.submit(sequence([1], Costly(), num_predict=30))
+    with pytest.raises(RequestInvalid, match="too complex"):
+        raise asked.outputs.get(timeout=60)  # type: ignore[misc]
+    *_, last = calm.stream()
+    assert isinstance(last, Finished)
+    assert last.usage.completion_tokens == 30
+    assert scheduler.pool.promised == 0
+
+
 def test_forced_tokens_do_not_wait_for_a_long_prompt(core: CountingCore, scheduler: Scheduler) -> None:
     """They belong to a sequence that decodes: the budget is for prompts."""
     long, forced = sequence(list(range(40))), sequence([1], Script({2: [20, 21]}))

@@ -177,6 +177,22 @@ def test_a_failing_step_reaches_its_asker_and_the_engine_goes_on(engine: Engine,
     assert run(engine, sequence([1], num_predict=1))[0] == [2]
 
 
+def test_a_failing_schedule_reaches_its_asker_and_the_engine_goes_on(engine: Engine, scheduler: Scheduler) -> None:
+    """The thread outlives whatever goes wrong between two steps: without it everybody would wait for ever."""
+    usable = scheduler.pool
+
+    class Broken(BlockPool):
+        def promise(self, _: int) -> bool:
+            scheduler.pool = usable
+            raise MemoryError("no room")
+
+    scheduler.pool = Broken(32, BLOCK)
+    asked = engine.submit(sequence([1]))
+    with pytest.raises(MemoryError, match="no room"):
+        raise asked.outputs.get(timeout=60)  # type: ignore[misc]
+    assert run(engine, sequence([1], num_predict=1))[0] == [2]
+
+
 def test_closing_ends_what_runs(core: CountingCore, scheduler: Scheduler) -> None:
     engine = Engine(core, scheduler)
     core.gate.clear()

@@ -228,6 +228,17 @@ def test_overlapping_options_are_refused(grammars: Grammars) -> None:
         grammars.lark(call_list([tool], "<[11]>"))
 
 
+def test_the_same_schema_is_the_same_grammar() -> None:
+    """Not in the order of a set, which is another one in each process."""
+    bounds = {"multipleOf": 3, "minimum": 6, "exclusiveMaximum": 60, "maximum": 50, "exclusiveMinimum": 2}
+    shape = {"maxLength": 9, "pattern": "^a+$", "minLength": 2, "format": "date"}
+    schema = arguments(x={"type": "integer"} | bounds, y={"type": "string"} | shape)
+    grammar = call_list([{"name": "f", "parameters": schema}], "<[11]>")
+    for keywords in (bounds, shape):
+        places = [grammar.index(f'"{keyword}": ') for keyword in keywords]
+        assert places == sorted(places)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_whatever_the_grammar_allows_is_read_back_and_fits(seed: int, grammars: Grammars) -> None:
     """Any allowed token at each place, as a model that knows nothing might choose; forced ones taken at once."""

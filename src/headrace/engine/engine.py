@@ -63,11 +63,9 @@ class Engine:
 
     def _loop(self) -> None:
         while self._take_arrivals():
-            parts = self._scheduler.schedule()
-            if not parts:
-                continue
             try:
-                self._step(parts)
+                if parts := self._scheduler.schedule():
+                    self._step(parts)
             except BaseException as error:  # whatever it is, its askers must not wait for ever
                 self._scheduler.fail(error)
         self._masks.shutdown()

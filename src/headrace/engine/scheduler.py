@@ -97,7 +97,10 @@ class Scheduler:
             if sequence.length == sequence.limit and not sequence.keep_logits:
                 self._finish(sequence, "length")  # num_predict is 0
             elif sequence.constraint:
-                self._force(sequence, sequence.constraint.begin())
+                try:
+                    self._force(sequence, sequence.constraint.begin())
+                except HeadraceError as error:
+                    self._fail(sequence, error)
 
     def _drop_cancelled(self) -> None:
         for sequence in [s for s in self.running if s.cancelled]:

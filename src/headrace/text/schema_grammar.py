@@ -188,7 +188,7 @@ class Values:
 
     def _string(self, schema: Mapping[str, Any], where: str) -> str:
         if "pattern" in schema or schema.get("format") in FORMATS:
-            kept = {key: schema[key] for key in schema.keys() & KEYWORDS["string"]}
+            kept = _kept(schema, "string")
             longest = {} if "pattern" in schema else {"maxLength": _FORMAT_CHARACTERS}
             return self._json({"type": "string"} | longest | kept)
         least, most = count(schema, "minLength", where), count(schema, "maxLength", where)
@@ -201,7 +201,7 @@ class Values:
 
     def _number(self, schema: Mapping[str, Any], kind: str, where: str) -> str:
         if "multipleOf" in schema:
-            return self._json({"type": kind} | {key: schema[key] for key in schema.keys() & KEYWORDS["number"]})
+            return self._json({"type": kind} | _kept(schema, "number"))
         low, above = bound(schema, "minimum", "exclusiveMinimum", max, where)
         high, below = bound(schema, "maximum", "exclusiveMaximum", min, where)
         try:
@@ -237,7 +237,7 @@ class Values:
 
     def _object(self, schema: Mapping[str, Any], where: str) -> str:
         if schema.get("patternProperties"):
-            return self._json({"type": "object"} | {key: schema[key] for key in schema.keys() & KEYWORDS["object"]})
+            return self._json({"type": "object"} | _kept(schema, "object"))
         properties, required = properties_of(schema, where)
         least, most = count(schema, "minProperties", where) or 0, count(schema, "maxProperties", where)
         members = [
@@ -326,6 +326,11 @@ class Values:
         style = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
         shared = {key: self.root[key] for key in _DEFINITIONS if key in self.root}
         return self.rules.rule(f"%json {json.dumps({'x-guidance': style} | shared | without_foreign_formats(schema))}")
+
+
+def _kept(schema: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """What llguidance needs to know of a schema, in the schema's order: the same schema is always the same grammar."""
+    return {key: value for key, value in schema.items() if key in KEYWORDS[kind]}
 
 
 def spelled(value: Any) -> str:
