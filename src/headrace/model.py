@@ -97,6 +97,11 @@ class Model:
         self._constraints = Constraints(Grammars(source.tokenizer, source.backbone.vocab_size, source.end_ids))
         self._kept = {id_ for name in KEPT_TOKENS if (id_ := source.tokenizer.id_of(name)) is not None}
 
+    @property
+    def can_think(self) -> bool:
+        """Whether `think` can be asked of it."""
+        return self._constraints.can_think
+
     def chat(
         self,
         messages: Sequence[Message],
