@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from headrace import checkpoint, defaults
 from headrace.models import lfm2, lfm2_moe
 from headrace.text import tokenizer
-from headrace.weights import gguf
+from headrace.weights import gguf, split
 from tests import random_models
 from tests.hostile_files import (
     TYPES,
@@ -119,7 +119,7 @@ def sources(*modules: ModuleType) -> str:
 # Every key that is read, found where it is read.
 GGUF_KEYS = {
     *(f"lfm2moe.{key}" for key in re.findall(r'key \+ "([\w.]+)"', sources(lfm2, lfm2_moe))),
-    *re.findall(r'"((?:general|split|tokenizer)\.[\w.]+)"', sources(checkpoint, defaults, gguf, tokenizer)),
+    *re.findall(r'"((?:general|split|tokenizer)\.[\w.]+)"', sources(checkpoint, defaults, gguf, split, tokenizer)),
     *(f"tokenizer.ggml.{name}_token_id" for name in ("bos", "eos", "padding", "unknown")),
 }
 CONFIG_KEYS = {
@@ -130,6 +130,7 @@ CONFIG_KEYS = {
 
 def test_the_keys_were_found() -> None:
     assert {"lfm2moe.attention.head_count_kv", "tokenizer.ggml.merges", "general.sampling.temp"} < GGUF_KEYS
+    assert {"split.no", "split.count", "split.tensors.count", "tokenizer.ggml.eos_token_ids"} < GGUF_KEYS
     assert {"num_hidden_layers", "norm_eps", "use_expert_bias", "tie_embedding", "rope_theta"} < CONFIG_KEYS
     assert len(GGUF_KEYS) > 25
     assert len(CONFIG_KEYS) > 20
