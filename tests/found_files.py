@@ -135,7 +135,7 @@ def write(
         if isinstance(array, tuple):  # bytes as they are, in a type of their own
             writer.add_tensor(name, array[0], raw_dtype=array[1])
             continue
-        plain = array.ndim == 1 or "ffn_gate_inp" in name
+        plain = array.ndim == 1 or "ffn_gate_inp" in name or "shortconv.conv" in name
         quantisation = gguf.GGMLQuantizationType["F32" if plain else kind]
         writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(array), quantisation), raw_dtype=quantisation)
     writer.write_header_to_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import struct
 from collections.abc import Callable
@@ -162,7 +163,7 @@ def test_a_converters_habit_changes_no_bit(
 def test_ollamas_own_types(
     kind: str, models: dict[str, Any], plain: dict[tuple[str, str], Path], tmp_path: Path
 ) -> None:
-    """All matrices in F16, the taps too; norms, router and bias in F32."""
+    """All matrices in F16; norms, router, taps and bias in F32."""
     assert logits(write(tmp_path / "found.gguf", models[kind], ollama, kind="F16")) == logits(plain[kind, "F16"])
 
 
@@ -249,6 +250,9 @@ REFUSED: dict[str, tuple[Habit, dict[str, Any], str]] = {
         {},
         "architecture 'clip' is not supported, only lfm2, lfm2moe",
     ),
+    "an embedder": (adds(lfm2moe__attention__causal=False), {}, r"it attends both ways \(lfm2moe.attention.causal\)"),
+    "a part of an audio model": (adds(lfm2moe__attention__sliding_window=30), {}, "a sliding window of 30 tokens"),
+    "YaRN": (adds(lfm2moe__rope__scaling__type="yarn"), {}, "rotary embeddings of type 'yarn' .* are not supported"),
     "softmax": (sets(expert_gating_func=1), {}, r"expert_gating_func 1 is not supported, only 2 \(sigmoid\)"),
     "more experts a token than there are": (
         sets(expert_used_count=9, expert_count=16),
@@ -472,7 +476,7 @@ def test_a_spelling_changes_no_bit(
 MISREAD: dict[str, tuple[Callable[[Config], Config], str]] = {
     "another theta": (spelt(*AT_TOP, rope_theta=701.0), ""),
     "another layer attends": (spelt("layer_types", full_attn_idxs=[1, 2]), "layers.2.self_attn.q_proj.weight is missi"),
-    "a head of its own": (spelt("tie_word_embeddings", tie_embedding=False), "lm_head.weight is missing"),
+    "a head of its own": (spelt("tie_word_embeddings", tie_embedding=False), "lm_head.weight is missing: the embe"),
     "yarn": (spelt(rope_parameters=NESTED | {"rope_type": "yarn"}), "rotary embeddings of type 'yarn' are not supp"),
     "yarn under the old name": (spelt(rope_scaling={"type": "yarn"}), "rotary embeddings of type 'yarn' are not supp"),
     "a theta of 0": (spelt("rope_parameters", rope_theta=0.0), "rope_theta is 0 but should be more than 0"),
@@ -519,9 +523,28 @@ def apart(tensors: dict[str, Any], model: Any) -> dict[str, Any]:
     return found
 
 
+def mlx(tensors: dict[str, Any], model: Any) -> dict[str, Any]:
+    """As `mlx_lm.convert` writes a folder that it does not quantise."""
+    names = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
+    found = {}
+    for name, tensor in fused(tensors, model).items():
+        stem, _, part = name.rpartition(".experts.")
+        if part == "down_proj":
+            found[f"{stem}.switch_mlp.down_proj.weight"] = tensor
+        elif part == "gate_up_proj":
+            for half, which in zip(tensor.chunk(2, dim=1), ("gate_proj", "up_proj"), strict=True):
+                found[f"{stem}.switch_mlp.{which}.weight"] = half.contiguous()
+        elif "conv.conv" in name:
+            found[name] = tensor.transpose(1, 2).contiguous()
+        else:
+            found[re.sub(r"\.(w[123])\.", lambda match: f".{names[match[1]]}.", name)] = tensor
+    return found
+
+
 REPACKED: dict[str, Callable[[dict[str, Any], Any], dict[str, Any]]] = {
     "fused experts": fused,
     "separate experts": apart,
+    "mlx-lm": mlx,
     "without the prefix": lambda tensors, _: {name.removeprefix("model."): t for name, t in tensors.items()},
     "taps without the middle axis": lambda tensors, _: {
         name: t.squeeze(1).contiguous() if name.endswith("conv.conv.weight") else t for name, t in tensors.items()

@@ -70,6 +70,7 @@ def config_from_hf(fields: Fields) -> Config:
 def config_from_gguf(fields: Fields, tensors: Mapping[str, Tensor], architecture: str = GGUF_ARCHITECTURE) -> Config:
     """Reads GGUF metadata; what the tensors' shapes say wins over what the metadata says."""
     key = architecture + "."
+    _refuse_variants(fields, key)
     heads = fields.integer(key + "attention.head_count", least=1)
     vocab, hidden = _shape(fields.source, tensors, "token_embd.weight", 2)
     kv_heads = _kv_heads(fields, key, tensors)
@@ -188,10 +189,13 @@ def weights_from_gguf(names: list[str], tensors: Mapping[str, Tensor], source: s
 
 def hf_tensor(name: str, tensors: Mapping[str, Tensor], source: str) -> Tensor:
     suffix = "" if name.endswith("bias") else ".weight"
-    for prefix in ("model.", ""):
-        if tensor := tensors.get(prefix + name + suffix):
-            return squeeze_taps(tensor) if name.endswith("conv.conv") else tensor
-    raise FileInvalid(source, f"the tensor {name}{suffix} is missing")
+    stem, _, part = name.rpartition(".")
+    for candidate in (name, f"{stem}.{MLX_NAMES.get(part, part)}"):
+        for prefix in ("model.", ""):
+            if tensor := tensors.get(prefix + candidate + suffix):
+                return squeeze_taps(tensor) if name.endswith("conv.conv") else tensor
+    untied = ": the embedding serves if config.json says tie_word_embeddings is true" if name == "lm_head" else ""
+    raise FileInvalid(source, f"the tensor {name}{suffix} is missing{untied}")
 
 
 def gguf_tensor(name: str, tensors: Mapping[str, Tensor], source: str) -> Tensor:
@@ -239,10 +243,14 @@ GGUF_LAYER_NAMES = {
 }
 
 
+# As mlx-lm writes the folders that it converts.
+MLX_NAMES = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
+
+
 def squeeze_taps(tensor: Tensor) -> Tensor:
-    """Conv1d keeps depthwise taps as [H, 1, K]."""
-    if len(tensor.shape) == 3 and tensor.shape[1] == 1:
-        return Tensor(tensor.name, tensor.type, (tensor.shape[0], tensor.shape[2]), tensor.data)
+    """Conv1d keeps depthwise taps as [H, 1, K], and mlx-lm as [H, K, 1]: the same numbers in the same order."""
+    if len(tensor.shape) == 3 and 1 in tensor.shape[1:]:
+        return Tensor(tensor.name, tensor.type, (tensor.shape[0], tensor.shape[1] * tensor.shape[2]), tensor.data)
     return tensor
 
 
@@ -319,6 +327,21 @@ def _kv_heads(fields: Fields, key: str, tensors: Mapping[str, Tensor]) -> list[i
     if len(set(heads) - {0}) > 1:
         raise Unsupported(f"{fields.source}: attention layers with different numbers of key-value heads")
     return heads
+
+
+def _refuse_variants(fields: Fields, key: str) -> None:
+    """Of the same architecture to llama.cpp, and other models to us: embedders, audio, stretched windows."""
+    if not fields.flag(key + "attention.causal", True):
+        raise Unsupported(
+            f"{fields.source}: it attends both ways ({key}attention.causal), so it embeds and never writes"
+        )
+    if window := fields.integer(key + "attention.sliding_window", 0):
+        raise Unsupported(f"{fields.source}: attention in a sliding window of {window} tokens is not supported")
+    if (scaling := fields.text(key + "rope.scaling.type", "none")) != "none":
+        raise Unsupported(
+            f"{fields.source}: rotary embeddings of type {scaling!r} ({key}rope.scaling.type) "
+            "are not supported, only 'none'"
+        )
 
 
 def _attention_heads(source: str, tensors: Mapping[str, Tensor], layer: int) -> int:

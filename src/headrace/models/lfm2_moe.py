@@ -160,9 +160,12 @@ GGUF_EXPERT_NAMES = {
 
 
 def _hf_experts(name: str, tensors: Mapping[str, Tensor], source: str) -> tuple[Tensor, ...]:
-    """The matrices of all experts of a layer, from a fused tensor (transformers 5 in memory) or one file entry each."""
+    """The matrices of all experts of a layer: one entry each, stacked (mlx-lm), or also fused (transformers 5)."""
     stem, part = name.rsplit(".", 1)
+    stacked = f"{stem.removesuffix('experts')}switch_mlp.{lfm2.MLX_NAMES[part]}.weight"
     for prefix in ("model.", ""):
+        if (stack := tensors.get(prefix + stacked)) is not None:
+            return _stack(stack, source)
         fused = tensors.get(prefix + stem + (".down_proj" if part == "w2" else ".gate_up_proj"))
         if fused is not None:
             return tuple(_half(matrix, part) for matrix in _stack(fused, source))
