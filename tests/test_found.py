@@ -22,6 +22,7 @@ from headrace.cli import main
 from tests import found_files, random_models
 from tests.found_files import Habit, Pairs, Tensors, llama_cpp, ollama, write
 
+ROOT = Path(__file__).parents[1]
 IDS = np.random.default_rng(5).integers(8, found_files.WORDS, 40).tolist()
 TEXT = "ab <|im_end|> [PAD0] [PAD90] abc"
 
@@ -597,3 +598,14 @@ def test_a_file_that_was_cut_off_after_it_was_opened(moe: Any, tmp_path: Path) -
             headrace.Model(source)
         path.write_bytes(content)
         np.testing.assert_array_equal(model.logits(IDS), before)
+
+
+def test_the_page_names_tests_that_there_are() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "files.md").read_text()))
+    written = {
+        name
+        for file in ("tests/test_found.py", "tests/test_vocabulary.py", "tests/engine/test_packed.py")
+        for name in re.findall(r"^def (test_\w+)", (ROOT / file).read_text(), re.MULTILINE)
+    }
+    assert len(named) > 20
+    assert named <= written

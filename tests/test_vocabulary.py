@@ -118,12 +118,6 @@ def test_nor_beside_others(model: headrace.Model) -> None:
     assert not {token for ids in chosen for token in ids} & {HOLE, *DEAD}
 
 
-def test_a_full_vocabulary_costs_no_mask(tmp_path: Path) -> None:
-    path = random_models.save_gguf(random_models.dense(), tmp_path / "full.gguf")
-    with headrace.load(path) as model:
-        assert model._engine._scheduler.tokens is None
-
-
 # --- the vocabulary of 128,000 ---------------------------------------------------------------------------------------
 
 ROWS, FIRST = 128_000, 124_893  # of the embedding; the first special token, behind the text
@@ -193,6 +187,7 @@ def test_special_tokens_are_the_files(large: Path) -> None:
     assert source.end_ids == {END, END_OF_TEXT}
     assert tokenizer.special == {content: FIRST + i for i, content in enumerate(SPECIAL)}
     assert tokenizer.ids() == list(range(FIRST + len(SPECIAL)))
+    assert tokenizer.gaps(ROWS) == list(range(FIRST + len(SPECIAL), ROWS))
     assert tokenizer.encode("<|im_start|>ab", add_bos=True) == [BOS, FIRST + 6, 256]
     assert source.context_length == 128_000
     parameters = source.defaults.parameters

@@ -99,10 +99,9 @@ class Model:
             )
         except ValueError as error:  # weights whose shapes do not fit each other
             raise FileInvalid(source.path, str(error)) from None
-        grammars = Grammars(source.tokenizer, source.backbone.vocab_size, source.end_ids)
-        pool = BlockPool(blocks, core.BLOCK_TOKENS)
-        self._engine = Engine(native, Scheduler(pool, MAX_SEQUENCES, tokens=grammars.all_tokens()))
-        self._constraints = Constraints(grammars)
+        gaps = np.array(source.tokenizer.gaps(source.backbone.vocab_size), np.int32)
+        self._engine = Engine(native, Scheduler(BlockPool(blocks, core.BLOCK_TOKENS), MAX_SEQUENCES, barred=gaps))
+        self._constraints = Constraints(Grammars(source.tokenizer, source.backbone.vocab_size, source.end_ids))
         self._kept = {id_ for name in KEPT_TOKENS if (id_ := source.tokenizer.id_of(name)) is not None}
 
     def chat(

@@ -91,7 +91,7 @@ MUTATIONS = (
     # the engine
     Mutation(P + "engine/batch.py", "[part.sequence.computed for part in parts]", "[0 for part in parts]", ENGINE),
     Mutation(P + "engine/batch.py", "max(0, sequence.length - p.repeat_last_n)", "0", ENGINE),
-    Mutation(P + "engine/scheduler.py", "return self.tokens if mask is None else mask\n", "return mask\n", VOCABULARY),
+    Mutation(P + "engine/scheduler.py", "mask, self.barred)", "mask)", VOCABULARY),
     Mutation(P + "engine/scheduler.py", "if token in sequence.end_ids:", "if False:", ENGINE),
     Mutation(P + "engine/scheduler.py", "if sequence.length == sequence.limit:", "if sequence.length > sequence.limit:", ENGINE),
     Mutation(P + "engine/scheduler.py", "part.sequence.computed += part.count", "part.sequence.computed += 1", ENGINE),

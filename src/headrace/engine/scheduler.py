@@ -12,13 +12,12 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.engine.batch import Part
+from headrace.engine.batch import Part, no_ids
 from headrace.engine.cache import BlockPool
 from headrace.engine.request import Sequence
 from headrace.errors import HeadraceError
 from headrace.events import Reason, Text
 from headrace.text.constraint import Constraint
-from headrace.text.grammar import Mask
 
 CHUNK_TOKENS = 512  # of prompts, in one step
 
@@ -27,13 +26,13 @@ CHUNK_TOKENS = 512  # of prompts, in one step
 class Scheduler:
     """Owns the queues. Sequences that are admitted decode together, one token a step, beside chunks of new prompts.
 
-    `tokens` is the mask of the rows of the vocabulary that may be sampled at all; None is all.
+    `barred` are ids that are never sampled, whatever a request says.
     """
 
     pool: BlockPool
     max_sequences: int
     chunk_tokens: int = CHUNK_TOKENS
-    tokens: Mask | None = None
+    barred: NDArray[np.int32] = field(default_factory=no_ids)
     waiting: deque[Sequence] = field(default_factory=deque)
     running: list[Sequence] = field(default_factory=list)
 
@@ -126,12 +125,7 @@ class Scheduler:
         except HeadraceError as error:
             self._fail(sequence, error)
             return None
-        return Part(sequence, count, range(count - 1, count), self._only_tokens(mask))
-
-    def _only_tokens(self, mask: Mask | None) -> Mask | None:
-        if mask is None or self.tokens is None:
-            return self.tokens if mask is None else mask
-        return mask & self.tokens
+        return Part(sequence, count, range(count - 1, count), mask, self.barred)
 
     def _take(self, sequence: Sequence, token: int) -> None:
         """The token that was sampled, and those that its grammar forces after it."""

@@ -77,14 +77,6 @@ class Grammars:
         bits[np.fromiter(tokens, np.int64, len(tokens))] = True
         return np.packbits(bits, bitorder="little").view(np.uint32)
 
-    def all_tokens(self) -> Mask | None:
-        """The mask that allows every token and no row of the embedding that is none's; None where all rows are.
-
-        The rows that fill an embedding up to a round number were never trained: what they score is noise.
-        """
-        ids = self.tokenizer.ids()
-        return None if len(ids) == self.rows else self.mask(ids)
-
     def all_but(self, tokens: Collection[int]) -> Mask:
         """The mask that allows all tokens but these; rows without a token are none."""
         return self.mask(self.tokenizer.ids()) & ~self.mask(tokens)

@@ -195,8 +195,15 @@ class Tokenizer:
         return 0 <= token < self.vocab_size and self._backend.id_to_token(token) is not None
 
     def ids(self) -> list[int]:
-        """The ids of all tokens, in order; an embedding may have rows that are none's."""
+        """The ids of all tokens, in order."""
         return sorted(self._backend.get_vocab().values())
+
+    def gaps(self, rows: int) -> list[int]:
+        """The ids below `rows` that are no token's: rows that fill an embedding up to a round number, and holes.
+
+        They were never trained: what a model scores for them is noise.
+        """
+        return sorted(set(range(rows)).difference(self._backend.get_vocab().values()))
 
     def known_bytes(self, token: int) -> bytes:
         """As `token_bytes`, but none for an id that is no token, as for the padding rows of an embedding."""
