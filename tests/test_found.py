@@ -315,6 +315,12 @@ def test_a_whole_file_with_the_name_of_a_part(plain: dict[tuple[str, str], Path]
     assert logits(path) == logits(plain["moe", "F32"])
 
 
+def test_a_folder_of_gguf_files_is_to_choose_from(parts: list[Path]) -> None:
+    sentence = f"this one has none: give one of its GGUF files, such as {parts[0].name}"
+    with pytest.raises(headrace.ModelNotFound, match=sentence):
+        headrace.load(parts[0].parent)
+
+
 def gone(parts: list[Path]) -> Path:
     parts[1].unlink()
     return parts[0]

@@ -106,7 +106,7 @@ def _read_gguf(path: Path) -> _Found:
 
 
 def _read_folder(path: Path) -> _Found:
-    fields = _json(path / "config.json", required=f"{path}: a model folder has a config.json, and this one has none")
+    fields = _json(path / "config.json", required=_no_config(path))
     generation = _json(path / "generation_config.json")
     architecture = _by_model_type(fields)
     config = architecture.config_from_hf(fields)
@@ -121,6 +121,13 @@ def _read_folder(path: Path) -> _Found:
         stated={"generation_config.json": defaults.from_generation_config(generation)},
         end_ids=_ids(fields, "eos_token_id") | _ids(generation, "eos_token_id"),
     )
+
+
+def _no_config(path: Path) -> str:
+    """What to say of a folder without one; many a repository is a folder of GGUF files to choose from."""
+    files = sorted(file.name for file in path.glob("*.gguf"))
+    choose = f": give one of its GGUF files, such as {files[0]}" if files else ""
+    return f"{path}: a model folder has a config.json, and this one has none{choose}"
 
 
 def _assemble(path: Path, found: _Found) -> Checkpoint:

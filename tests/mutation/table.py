@@ -64,9 +64,13 @@ MUTATIONS = (
     Mutation(P + "weights/quantisation.py", "np.array([0, 2, 4, 6], np.uint8)", "np.array([0, 4, 2, 6], np.uint8)", ("tests/weights",)),
     Mutation(P + "weights/rounding.py", "(0x7FFF + (bits >> 16 & 1))", "0x7FFF", ("tests/weights",)),
     Mutation(P + "weights/rounding.py", "np.float32(8.5)", "np.float32(8.0)", ("tests/weights",)),
+    Mutation(P + "weights/split.py", "if (is_, of) != (number, count):", "if of != count:", FOUND),
+    Mutation(P + "weights/split.py", "if promised != len(held):", "if promised < len(held):", FOUND),
+    Mutation(P + "weights/mapped.py", "(lost := len(file) - file.size()) > 0", "(lost := len(file) - file.size()) < 0", FOUND),
     Mutation(P + "weights/mapped.py", "if extent.stop > size_bytes:", "if extent.stop > 2 * size_bytes:", ("tests/weights",)),
     Mutation(P + "weights/mapped.py", "if extent.start < previous.stop:", "if extent.start < previous.start:", ("tests/weights",)),
     # words
+    Mutation(P + "text/tokenizer.py", "return kinds[:first] + [_UNUSED] * count", "return kinds", FOUND),
     Mutation(P + "text/tokenizer.py", "if self.bos_id is None or ids[:1] == [self.bos_id]:", "if self.bos_id is None:", ("tests/text",)),
     Mutation(P + "text/prompt.py", "return tokenizer.with_bos(tokenizer.encode_guarded(text, guard))", "return tokenizer.encode(text, add_bos=True)", ("tests/text",)),
     Mutation(P + "text/stream.py", "cut = len(text) - overlap(text, self._stops)", "cut = len(text)", ("tests/text",)),
