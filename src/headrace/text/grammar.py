@@ -79,7 +79,7 @@ class Grammars:
 
     def all_but(self, tokens: Collection[int]) -> Mask:
         """The mask that allows all tokens but these; rows without a token are none."""
-        return self.mask(range(self.tokenizer.vocab_size)) & ~self.mask(tokens)
+        return self.mask(self.tokenizer.ids()) & ~self.mask(tokens)
 
     def vocabulary(self) -> Vocabulary:
         """What grammars need to know of the tokens, made when it is first asked for."""
