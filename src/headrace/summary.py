@@ -8,7 +8,7 @@ from dataclasses import fields
 from math import prod
 from typing import Any
 
-from headrace.checkpoint import Checkpoint
+from headrace.checkpoint import Checkpoint, Config
 from headrace.engine.core import BLOCK_TOKENS, KV, kv_type
 from headrace.models import lfm2, lfm2_moe
 from headrace.plan import Step
@@ -22,6 +22,7 @@ KINDS = {
     "feed_forward.gate": "router",
     "expert_bias": "router",
     "feed_forward.": "feed-forward",
+    "mlp.": "feed-forward",
     "norm": "norms",
     "self_attn.": "attention",
     "conv.": "convolution",
@@ -73,7 +74,7 @@ def summarise(source: Checkpoint) -> dict[str, Any]:
 def parameters(source: Checkpoint) -> tuple[int, int]:
     """All weights, and those that one token meets: all but the experts that it is not sent to."""
     total = sum(_size(tensors) for tensors in source.weights.values())
-    if isinstance(source.config, lfm2.Config):
+    if not isinstance(source.config, lfm2_moe.Config):
         return total, total
     experts = sum(_size(tensors) for name, tensors in source.weights.items() if ".experts." in name)
     config = source.config
@@ -96,7 +97,8 @@ def memory_bytes(source: Checkpoint, window: int, kv: str | None = None) -> dict
     kept = kv_type(source.weights, kv)
     scale = 4 if kept == "int8" else 0  # of each head
     token = 2 * backbone.num_key_value_heads * (backbone.head_dim * KV[kept] + scale)
-    block = 4 * (backbone.conv_taps - 1) * backbone.hidden_size  # convolution inputs are float32
+    taps = backbone.conv_taps if isinstance(backbone, lfm2.Config) else 1
+    block = 4 * (taps - 1) * backbone.hidden_size  # convolution inputs are float32
     blocks = -(-window // BLOCK_TOKENS)
     cache = blocks * (BLOCK_TOKENS * layers[lfm2.ATTENTION] * token + layers[lfm2.CONV] * block)
     weights = sum(tensor.data.size for tensors in source.weights.values() for tensor in tensors)
@@ -120,8 +122,8 @@ def _shape(tensors: tuple[Tensor, ...]) -> str:
     return f"[{len(tensors)} of {sides} {tensors[0].type}]" if len(tensors) > 1 else f"[{sides} {tensors[0].type}]"
 
 
-def _experts(config: lfm2.Config | lfm2_moe.Config) -> dict[str, Any] | None:
-    if isinstance(config, lfm2.Config):
+def _experts(config: Config) -> dict[str, Any] | None:
+    if not isinstance(config, lfm2_moe.Config):
         return None
     return {
         "count": config.num_experts,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.errors import CoreMissing, RequestInvalid
+from headrace.errors import CoreMissing, RequestInvalid, Unsupported
 from headrace.plan import Plan, Step, fuse
 from headrace.weights.quantisation import dequantise
 from headrace.weights.tensor import Tensor, Weights
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 BLOCK_TOKENS = 64  # measured later, with the prefix cache: memory against the granularity of a hit
 KV = {"fp16": 2, "int8": 1, "fp32": 4}  # types of cache, and the bytes of a number
+READ = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q6_K")  # types of matrices that the core has kernels for
 Matrix = tuple[str, int, int, NDArray[np.uint8]]  # type, rows, columns, bytes
 
 
@@ -34,6 +36,7 @@ def build(
     The instruction set is the best one that the machine has, or the one that HEADRACE_ISA names.
     """
     core = load_core()
+    plan, weights = with_norms(plan, weights)
     model: _core.Model = core.Model(
         [(step.op, step.inputs, step.weights, dict(step.attributes)) for step in fuse(plan).steps],
         {name: [_matrix(tensor) for tensor in tensors] for name, tensors in _prepared(plan, weights)},
@@ -45,6 +48,29 @@ def build(
         isa=chosen_isa(),
     )
     return model
+
+
+IDENTITY_EPS = 2.0**60  # far above any mean of squares, and a square: x / sqrt(eps) * sqrt(eps) is x, to the bit
+
+
+def with_norms(plan: Plan, weights: Weights) -> tuple[Plan, Weights]:
+    """The core's attention always norms queries and keys: for one that does not, the norm is one that changes nothing.
+
+    Raises Unsupported for scaled rotary frequencies, which the core has no place for.
+    """
+    steps, found = list[Step](), dict(weights)
+    for step in plan.steps:
+        if step.attributes.get("factors"):
+            raise Unsupported("scaled rotary embeddings (llama3, linear) are not supported by the native core yet")
+        if step.op == "attend" and not step.attributes.get("qk_norm", True):
+            width = int(step.attributes["head_dim"])
+            name = f"identity norm of {width}"
+            values = np.full(width, IDENTITY_EPS**0.5, np.float32)
+            found[name] = (Tensor(name, "F32", (width,), values.view(np.uint8)),)
+            kept = {key: value for key, value in step.attributes.items() if key not in ("qk_norm", "factors")}
+            step = replace(step, weights=(name, name), attributes=kept | {"eps": IDENTITY_EPS})
+        steps.append(step)
+    return Plan(steps), found
 
 
 def chosen_isa() -> str:
@@ -81,7 +107,7 @@ def _prepared(plan: Plan, weights: Weights) -> Iterator[tuple[str, tuple[Tensor,
     """The weights as the core expects them: norms, taps, biases and routers, which are small, in float32."""
     small = {name for step in plan.steps for name in _small(step)}
     for name, tensors in weights.items():
-        yield name, tuple(map(_float32, tensors)) if name in small else tensors
+        yield name, tuple(map(_float32 if name in small else _readable, tensors))
 
 
 def _small(step: Step) -> tuple[str, ...]:
@@ -92,6 +118,12 @@ def _small(step: Step) -> tuple[str, ...]:
             return step.weights[len(step.weights) // 2 :]
         case _:
             return ()
+
+
+def _readable(tensor: Tensor) -> Tensor:
+    """A matrix of a type without a kernel as float32, which is exact; once READ names the type, a kernel takes over."""
+    kind = tensor.type.partition("/")[0]
+    return tensor if kind in READ else _float32(tensor)
 
 
 def _float32(tensor: Tensor) -> Tensor:
