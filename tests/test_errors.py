@@ -141,7 +141,7 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
     "a name that is no model": (
         lambda **_: headrace.load("nanoo").close(),
         ModelNotFound,
-        "there is no model 'nanoo': give 'nano', a GGUF file, or a model folder",
+        "there is no model 'nanoo': give 'nano', 'smollm2', a GGUF file, or a model folder",
     ),
     "a folder that is no model": (
         lambda tmp_path, **_: headrace.load(tmp_path).close(),
