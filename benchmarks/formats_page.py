@@ -18,7 +18,7 @@ SUPPORT = "<!-- support: written by benchmarks/quality.py -->", "<!-- end of sup
 FIGURES = "<!-- figures: written by benchmarks/quality.py -->", "<!-- end of figures -->"
 FLOATS = "native/test_linear.py::test_float_weights_of_every_width"
 QUANTISED = "native/test_linear.py::test_quantised_weights_around_the_tiles"
-WITHOUT_KERNEL = "models/test_llama_oracle.py::test_natively_from_q4_1"
+WITHOUT_KERNEL = "test_model.py::test_gguf_types_without_a_kernel_load"
 REFUSED = "weights/test_gguf.py::test_broken_files_are_refused_with_a_sentence_and_without_memory"
 
 

@@ -89,7 +89,7 @@ def cut_off(folder: Path, **_: Any) -> None:
 
 
 def another_family(folder: Path, **_: Any) -> None:
-    edit(folder, model_type="llama")
+    edit(folder, model_type="mamba")
     headrace.load(folder)
 
 
@@ -171,12 +171,12 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
     "a folder of another family": (
         another_family,
         Unsupported,
-        "{folder}/config.json: model_type 'llama' is not supported, only lfm2, lfm2_moe",
+        "{folder}/config.json: model_type 'mamba' is not supported, only lfm2, lfm2_moe, llama",
     ),
     "a GGUF file of another architecture": (
         another_architecture,
         Unsupported,
-        "{tmp_path}/other.gguf: architecture 'mistral' is not supported, only lfm2, lfm2moe",
+        "{tmp_path}/other.gguf: architecture 'mistral' is not supported, only lfm2, lfm2moe, llama",
     ),
     "a window beyond the model's": (
         lambda gguf, **_: headrace.load(gguf, num_ctx=1024).close(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -36,7 +35,7 @@ def build(
     The instruction set is the best one that the machine has, or the one that HEADRACE_ISA names.
     """
     core = load_core()
-    plan, weights = with_norms(plan, weights)
+    _check_attention(plan)
     model: _core.Model = core.Model(
         [(step.op, step.inputs, step.weights, dict(step.attributes)) for step in fuse(plan).steps],
         {name: [_matrix(tensor) for tensor in tensors] for name, tensors in _prepared(plan, weights)},
@@ -50,27 +49,14 @@ def build(
     return model
 
 
-IDENTITY_EPS = 2.0**60  # far above any mean of squares, and a square: x / sqrt(eps) * sqrt(eps) is x, to the bit
-
-
-def with_norms(plan: Plan, weights: Weights) -> tuple[Plan, Weights]:
-    """The core's attention always norms queries and keys: for one that does not, the norm is one that changes nothing.
-
-    Raises Unsupported for scaled rotary frequencies, which the core has no place for.
-    """
-    steps, found = list[Step](), dict(weights)
+def _check_attention(plan: Plan) -> None:
+    """Raises Unsupported for attention that only the interpreter can do."""
     for step in plan.steps:
-        if step.attributes.get("factors"):
-            raise Unsupported("scaled rotary embeddings (llama3, linear) are not supported by the native core yet")
-        if step.op == "attend" and not step.attributes.get("qk_norm", True):
-            width = int(step.attributes["head_dim"])
-            name = f"identity norm of {width}"
-            values = np.full(width, IDENTITY_EPS**0.5, np.float32)
-            found[name] = (Tensor(name, "F32", (width,), values.view(np.uint8)),)
-            kept = {key: value for key, value in step.attributes.items() if key not in ("qk_norm", "factors")}
-            step = replace(step, weights=(name, name), attributes=kept | {"eps": IDENTITY_EPS})
-        steps.append(step)
-    return Plan(steps), found
+        if step.op == "attend" and (step.attributes.get("factors") or not step.attributes.get("qk_norm", True)):
+            raise Unsupported(
+                "attention without norms of queries and keys, or with scaled rotary frequencies, as in llama models, "
+                "runs in NumPy only (headrace.reference): the native core has no such attention yet"
+            )
 
 
 def chosen_isa() -> str:

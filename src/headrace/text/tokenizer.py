@@ -132,7 +132,8 @@ class Tokenizer:
             ]
         )
         named = _gguf_special_tokens(metadata, tokens, source)
-        adds_bos = bool(metadata.get("tokenizer.ggml.add_bos_token", pre == LLAMA3_PRE))
+        stated = metadata.get("tokenizer.ggml.add_bos_token")
+        adds_bos = stated if isinstance(stated, bool) else pre == LLAMA3_PRE  # llama.cpp's own default
         return cls(backend, _with_family(named, backend), used[-1][1] + 1, adds_bos)
 
     def gguf_metadata(self, embeddings: int) -> dict[str, Any]:
