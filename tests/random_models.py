@@ -11,7 +11,14 @@ import gguf
 import numpy as np
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import Lfm2Config, Lfm2ForCausalLM, Lfm2MoeConfig, Lfm2MoeForCausalLM
+from transformers import (
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    Lfm2MoeConfig,
+    Lfm2MoeForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from headrace.text.tokenizer import LFM2_SPLIT
 
@@ -35,6 +42,7 @@ MOE: dict[str, Any] = SMALL | {
     "num_dense_layers": 1,
     "routed_scaling_factor": 1.7,
 }
+LLAMA: dict[str, Any] = {name: value for name, value in SMALL.items() if name != "layer_types"}
 DENSE: dict[str, Any] = SMALL | {"intermediate_size": 96, "block_multiple_of": 8}
 
 
@@ -44,6 +52,10 @@ def dense(**changes: Any) -> Lfm2ForCausalLM:
 
 def moe(**changes: Any) -> Lfm2MoeForCausalLM:
     return _random(Lfm2MoeForCausalLM, Lfm2MoeConfig(**copy.deepcopy(MOE | changes)))
+
+
+def llama(**changes: Any) -> LlamaForCausalLM:
+    return _random(LlamaForCausalLM, LlamaConfig(**copy.deepcopy(LLAMA | changes)))
 
 
 def logits(model: Any, tokens: list[int]) -> Any:

@@ -89,7 +89,7 @@ def cut_off(folder: Path, **_: Any) -> None:
 
 
 def another_family(folder: Path, **_: Any) -> None:
-    edit(folder, model_type="llama")
+    edit(folder, model_type="mamba")
     headrace.load(folder)
 
 
@@ -141,7 +141,7 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
     "a name that is no model": (
         lambda **_: headrace.load("nanoo").close(),
         ModelNotFound,
-        "there is no model 'nanoo': give 'nano', a GGUF file, or a model folder",
+        "there is no model 'nanoo': give 'nano', 'smollm2', a GGUF file, or a model folder",
     ),
     "a folder that is no model": (
         lambda tmp_path, **_: headrace.load(tmp_path).close(),
@@ -171,12 +171,12 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
     "a folder of another family": (
         another_family,
         Unsupported,
-        "{folder}/config.json: model_type 'llama' is not supported, only lfm2, lfm2_moe",
+        "{folder}/config.json: model_type 'mamba' is not supported, only lfm2, lfm2_moe, llama",
     ),
     "a GGUF file of another architecture": (
         another_architecture,
         Unsupported,
-        "{tmp_path}/other.gguf: architecture 'mistral' is not supported, only lfm2, lfm2moe",
+        "{tmp_path}/other.gguf: architecture 'mistral' is not supported, only lfm2, lfm2moe, llama",
     ),
     "a window beyond the model's": (
         lambda gguf, **_: headrace.load(gguf, num_ctx=1024).close(),

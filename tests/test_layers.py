@@ -15,7 +15,7 @@ import headrace
 ROOT = Path(headrace.__file__).parent
 TIERS = (
     ("errors", "events", "nano", "_core"),
-    ("plan", "machine", "transcript"),
+    ("packaged", "plan", "machine", "transcript"),
     ("weights",),
     ("reference", "models", "text"),
     ("engine", "tools"),

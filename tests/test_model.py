@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import headrace
-from headrace import Done, Text
+from headrace import Done, Text, checkpoint
+from headrace.reference import Reference
 from tests import random_models
 
 TOKENS = np.random.default_rng(1).integers(8, random_models.VOCABULARY, 70).tolist()
@@ -185,7 +186,7 @@ def test_without_template_or_generation_config_a_folder_still_chats(folder: Path
         (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json"),
         (lambda f: (f / "model.safetensors").unlink(), "model.safetensors"),
         (lambda f: (f / "config.json").write_text("{"), "not valid JSON"),
-        (lambda f: edit(f, model_type="llama"), "model_type 'llama' is not supported, only lfm2, lfm2_moe"),
+        (lambda f: edit(f, model_type="mamba"), "model_type 'mamba' is not supported, only lfm2, lfm2_moe, llama"),
         (lambda f: edit(f, num_experts_per_tok=99), "99 experts a token are asked of 8"),
         (lambda f: edit(f, layer_types=["conv"]), "layer_types should name the kinds of 4 layers"),
         (lambda f: edit(f, vocab_size="many"), "vocab_size is 'many' but should be a whole number"),
@@ -206,7 +207,9 @@ def edit(folder: Path, **changes: Any) -> None:
 
 
 def test_unknown_names_say_what_is_known() -> None:
-    with pytest.raises(headrace.ModelNotFound, match="no model 'nanoo': give 'nano', a GGUF file, or a model folder"):
+    with pytest.raises(
+        headrace.ModelNotFound, match="no model 'nanoo': give 'nano', 'smollm2', a GGUF file, or a model folder"
+    ):
         headrace.load("nanoo")
 
 
@@ -251,6 +254,22 @@ def test_gguf_types_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     path = random_models.save_gguf(wide, tmp_path / "wide.gguf", quantised)
     with headrace.load(path) as model:
         assert np.isfinite(model.logits(TOKENS)).all()
+
+
+def test_gguf_types_without_a_kernel_load(tmp_path: Path) -> None:
+    """Q4_1 has none yet: its matrices, experts among them, are the float32 that they stand for."""
+    model = random_models.moe(hidden_size=64, num_attention_heads=4, intermediate_size=96, moe_intermediate_size=64)
+
+    def one(name: str) -> str:
+        return "F32" if "gate_inp" in name or "shortconv.conv" in name else "Q4_1"
+
+    path = random_models.save_gguf(model, tmp_path / "model.gguf", one)
+    source = checkpoint.read(path)
+    assert {t.type for tensors in source.weights.values() for t in tensors} == {"F32", "Q4_1"}
+    expected = Reference(source.plan, source.weights, kv="fp16", quantise_activations=False).logits(TOKENS)
+    with headrace.load(path) as loaded:
+        found = loaded.logits(TOKENS)
+    assert np.abs(found - expected).max() <= 1e-3 * np.ptp(expected)
 
 
 def q6_k_blocks(_: type, blocks: Any) -> Any:

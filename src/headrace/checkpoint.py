@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from headrace import defaults, models, nano
+from headrace import defaults, models, nano, packaged
 from headrace.defaults import Defaults
 from headrace.errors import FileInvalid, ModelNotFound, Unsupported
-from headrace.models import lfm2, lfm2_moe
+from headrace.models import lfm2, lfm2_moe, llama
 from headrace.plan import Plan
 from headrace.text.template import FALLBACK_LFM2, FALLBACK_LFM25, Template
 from headrace.text.tokenizer import Tokenizer
@@ -24,9 +24,14 @@ from headrace.weights import safetensors, split
 from headrace.weights.fields import Fields
 from headrace.weights.tensor import Weights
 
-END_OF_TURN = ("<|im_end|>", "<|endoftext|>")  # end an answer whatever else a file says
+END_OF_TURN = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>")  # end an answer whatever else a file says
 # Beside the one id that the tokenizer reads: llama.cpp's ends of a turn and of a message, and Ollama's list.
 GGUF_END_IDS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id", "tokenizer.ggml.eos_token_ids")
+
+NO_TEMPLATE = "{{ raise_exception('the file has none, and its vocabulary is not LFM2\\'s') }}"
+
+Backbone = lfm2.Config | llama.Config
+Config = Backbone | lfm2_moe.Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class Checkpoint:
     name: str
     path: Path
     architecture: str  # the model_type
-    config: lfm2.Config | lfm2_moe.Config
+    config: Config
     plan: Plan
     weights: Weights
     tokenizer: Tokenizer
@@ -46,13 +51,17 @@ class Checkpoint:
     end_ids: frozenset[int]
 
     @property
-    def backbone(self) -> lfm2.Config:
-        return self.config if isinstance(self.config, lfm2.Config) else self.config.backbone
+    def backbone(self) -> Backbone:
+        return backbone_of(self.config)
 
     @property
     def context_length(self) -> int:
         """The window, in tokens, when none is asked for."""
         return defaults.context_length(self.backbone.vocab_size, self.backbone.max_position_embeddings)
+
+
+def backbone_of(config: Config) -> Backbone:
+    return config.backbone if isinstance(config, lfm2_moe.Config) else config
 
 
 def read(name_or_path: str | Path) -> Checkpoint:
@@ -66,10 +75,13 @@ def _find(name_or_path: str | Path) -> Path:
         if not nano.FILE.exists():
             raise ModelNotFound(f"the embedded model is missing from this installation: {nano.FILE} does not exist")
         return nano.FILE
+    if str(name_or_path) in packaged.MODELS:
+        return packaged.find(str(name_or_path))
     path = Path(name_or_path).expanduser()
     if path.exists():
         return path
-    raise ModelNotFound(f"there is no model {str(name_or_path)!r}: give {nano.NAME!r}, a GGUF file, or a model folder")
+    names = ", ".join(map(repr, (nano.NAME, *packaged.MODELS)))
+    raise ModelNotFound(f"there is no model {str(name_or_path)!r}: give {names}, a GGUF file, or a model folder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +89,7 @@ class _Found:
     """What the two kinds of packaging have in common. `template` is empty where there is none."""
 
     architecture: ModuleType
-    config: lfm2.Config | lfm2_moe.Config
+    config: Config
     plan: Plan
     weights: Weights
     tokenizer: Tokenizer
@@ -97,7 +109,7 @@ def _read_gguf(path: Path) -> _Found:
         architecture=architecture,
         config=config,
         plan=plan,
-        weights=architecture.weights_from_gguf(plan.weights(), tensors, str(path)),
+        weights=architecture.weights_from_gguf(plan.weights(), tensors, str(path), config),
         tokenizer=Tokenizer.from_gguf(metadata, path),
         template=fields.text("tokenizer.chat_template", ""),
         stated={"general.sampling": defaults.from_gguf(fields)},
@@ -115,7 +127,7 @@ def _read_folder(path: Path) -> _Found:
         architecture=architecture,
         config=config,
         plan=plan,
-        weights=architecture.weights_from_hf(plan.weights(), safetensors.read_folder(path), str(path)),
+        weights=architecture.weights_from_hf(plan.weights(), safetensors.read_folder(path), str(path), config),
         tokenizer=Tokenizer.from_json(path / "tokenizer.json"),
         template=_folder_template(path),
         stated={"generation_config.json": defaults.from_generation_config(generation)},
@@ -133,17 +145,16 @@ def _no_config(path: Path) -> str:
 def _assemble(path: Path, found: _Found) -> Checkpoint:
     """Adds what the family says where the file says nothing."""
     tokenizer = found.tokenizer
-    backbone = found.config if isinstance(found.config, lfm2.Config) else found.config.backbone
+    backbone = backbone_of(found.config)
     if tokenizer.vocab_size > backbone.vocab_size:
         raise FileInvalid(path, f"{tokenizer.vocab_size} tokens, but embeddings for {backbone.vocab_size}")
-    family = defaults.family(
-        experts=isinstance(found.config, lfm2_moe.Config), layers=backbone.layers, vocab_size=backbone.vocab_size
-    )
+    architecture = found.architecture.__name__.rpartition(".")[2]
+    family = defaults.family(architecture, layers=backbone.layers, vocab_size=backbone.vocab_size)
     ends = (tokenizer.eos_id, *map(tokenizer.id_of, END_OF_TURN), *found.end_ids)
     return Checkpoint(
         name=split.model_name(path) if path.is_file() else path.name,
         path=path,
-        architecture=found.architecture.__name__.rpartition(".")[2],
+        architecture=architecture,
         config=found.config,
         plan=found.plan,
         weights=found.weights,
@@ -177,7 +188,12 @@ def _by_gguf_architecture(fields: Fields) -> ModuleType:
 
 
 def _fallback(tokenizer: Tokenizer) -> str:
-    """The dialect of a model without a template: thinking came with LFM2.5, and with a token of its own."""
+    """The dialect of a model without a template: thinking came with LFM2.5, and with a token of its own.
+
+    A vocabulary without the family's tokens is no LFM2: such a model can go on with a text, but not chat.
+    """
+    if tokenizer.id_of("<|im_start|>") is None:
+        return NO_TEMPLATE
     return FALLBACK_LFM25 if tokenizer.id_of("<think>") is not None else FALLBACK_LFM2
 
 

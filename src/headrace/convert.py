@@ -54,13 +54,19 @@ def tensor_type(name: str, shape: tuple[int, ...], outtype: str, *, head: bool) 
     return kind if shape[-1] % TYPES[kind].block == 0 else "F16"
 
 
+def head_of(model: Checkpoint) -> str:
+    """The name of the matrix that gives the logits."""
+    return "embed_tokens" if model.backbone.tied else "lm_head"
+
+
 def _entries(model: Checkpoint, outtype: str) -> Iterator[Entry]:
     architecture = import_module(f"{models.__name__}.{model.architecture}")
-    head = "embed_tokens" if model.backbone.tied else "lm_head"
+    head = head_of(model)
     for name, tensors in model.weights.items():
         kind = tensor_type(name, tensors[0].shape, outtype, head=name == head)
         stacked = (len(tensors),) if ".experts." in name else ()
-        yield Entry(architecture.gguf_name(name), kind, stacked + tensors[0].shape, partial(_encode, tensors, kind))
+        encode = partial(_encode, tensors, kind, architecture.gguf_rows(name, model.config))
+        yield Entry(architecture.gguf_name(name), kind, stacked + tensors[0].shape, encode)
 
 
 def _metadata(model: Checkpoint, outtype: str) -> dict[str, Any]:
@@ -92,9 +98,10 @@ def _licence(folder: Path) -> dict[str, str]:
     return {"general.license": stated[1]} if stated else {}
 
 
-def _encode(tensors: tuple[Tensor, ...], kind: str) -> NDArray[np.uint8]:
-    """The matrices one after another, those of another type rounded to `kind`."""
-    return np.concatenate([t.data if t.type == kind else quantise(dequantise(t), kind) for t in tensors])
+def _encode(tensors: tuple[Tensor, ...], kind: str, order: NDArray[np.intp] | None = None) -> NDArray[np.uint8]:
+    """The matrices one after another, those of another type rounded to `kind`, rows in `order`."""
+    data = np.concatenate([t.data if t.type == kind else quantise(dequantise(t), kind) for t in tensors])
+    return data if order is None else data.reshape(len(order), -1)[order].reshape(-1)
 
 
 def _warnings(model: Checkpoint) -> list[str]:

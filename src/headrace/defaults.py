@@ -30,15 +30,20 @@ GENERATION_CONFIG_NAMES = {
 LFM2: Mapping[str, float] = {"temperature": 0.3, "min_p": 0.15, "repeat_penalty": 1.05}
 LFM2_24B: Mapping[str, float] = {"temperature": 0.1, "top_k": 50, "repeat_penalty": 1.05}
 LFM25_8B: Mapping[str, float] = {"temperature": 0.2, "top_k": 80, "repeat_penalty": 1.05}
+SMOLLM2: Mapping[str, float] = {"temperature": 0.2, "top_p": 0.9}
+LLAMA3: Mapping[str, float] = {"temperature": 0.6, "top_p": 0.9}
 
+SMOLLM2_VOCABULARY = 49_152
 CARD_CONTEXT = 32_768  # what the 65,536-token generation was trained on; its files say 128,000
 LARGE_VOCABULARY = 128_000  # of the generation that was trained on its whole window
 LARGE_CONTEXT = 131_072  # the most of it without being asked: a file may claim any number
 
 
-def family(*, experts: bool, layers: int, vocab_size: int) -> Mapping[str, float]:
+def family(architecture: str, *, layers: int, vocab_size: int) -> Mapping[str, float]:
     """What the model card recommends for a member of the family."""
-    if not experts:
+    if architecture == "llama":
+        return SMOLLM2 if vocab_size == SMOLLM2_VOCABULARY else LLAMA3
+    if architecture == "lfm2":
         return LFM2
     if vocab_size >= LARGE_VOCABULARY:
         return LFM25_8B

@@ -10,7 +10,7 @@ Shapes: T tokens of a batch, H hidden width, V vocabulary rows, E experts, K con
     norm       x                weight [H]                     x / rms(x) * weight
     linear     x                one or more [O, I], biases     x @ w.T (+ bias), one block of columns for each
     conv       bcx [T, 3H]      taps [H, K], bias [H]          C * causal_conv(B * x)
-    attend     q, k, v or qkv   q_norm [D], k_norm [D]         softmax(q k / sqrt(D)) v, causal, with QK-norm and RoPE
+    attend     q, k, v or qkv   q_norm, k_norm [D], factors    softmax(q k / sqrt(D)) v, causal, with QK-norm and RoPE
     swiglu     gate, up or both -                              silu(gate) * up
     route      x                gate [E, H], bias [E]          the top_k experts of each token, and their weights
     experts    x, routing       gate, up, down: E matrices     the weighted sum of the chosen SwiGLU experts
@@ -18,10 +18,12 @@ Shapes: T tokens of a batch, H hidden width, V vocabulary rows, E experts, K con
     select     x                -                              the rows whose logits were asked for
 
     attributes: norm eps; linear bias; conv slot, bias; route top_k, normalise, scale, bias;
-                attend slot, heads, kv_heads, head_dim, eps, theta
+                attend slot, heads, kv_heads, head_dim, theta, qk_norm, eps, factors
 
 `slot` counts the layers that keep the same kind of state: it says where in the cache a layer's keys and values, or its
-convolution inputs, live. A step with `bias` set names its biases after its matrices, in the same order.
+convolution inputs, live. A step with `bias` set names its biases after its matrices, in the same order. `attend` has no
+norms and no eps where `qk_norm` is false (by default it is true); with `factors` it names last what divides its rotary
+frequencies, [D / 2].
 """
 
 from __future__ import annotations

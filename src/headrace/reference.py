@@ -113,12 +113,15 @@ class Reference:
 
     def _attend(self, step: Step, context: Context, *parts: Array) -> Array:
         heads, kv_heads, width = (int(step.attributes[name]) for name in ("heads", "kv_heads", "head_dim"))
-        eps, theta, slot = float(step.attributes["eps"]), float(step.attributes["theta"]), int(step.attributes["slot"])
+        theta, slot = float(step.attributes["theta"]), int(step.attributes["slot"])
+        factors = self._vector(step.weights[-1]) if step.attributes.get("factors") else None
         qkv = np.concatenate(parts, axis=1).reshape(len(parts[0]), -1, width)
         q, k, v = np.split(qkv, [heads, heads + kv_heads], axis=1)
         state, positions = context.state, context.state.position + np.arange(len(q))
-        q = rotate(rms_norm(q, self._vector(step.weights[0]), eps), positions, theta)
-        k = rotate(rms_norm(k, self._vector(step.weights[1]), eps), positions, theta)
+        if step.attributes.get("qk_norm", True):
+            eps = float(step.attributes["eps"])
+            q, k = (rms_norm(x, self._vector(name), eps) for x, name in zip((q, k), step.weights[:2], strict=True))
+        q, k = rotate(q, positions, theta, factors), rotate(k, positions, theta, factors)
         empty = np.zeros((0, kv_heads, width), np.float32)
         keys = np.concatenate([state.keys.get(slot, empty), self.kept(k)])
         values = np.concatenate([state.values.get(slot, empty), self.kept(v)])
@@ -207,14 +210,17 @@ def swiglu(gate: Array, up: Array) -> Array:
     return gate * sigmoid(gate) * up
 
 
-def rotate(x: Array, positions: NDArray[np.int64], theta: float) -> Array:
+def rotate(x: Array, positions: NDArray[np.int64], theta: float, factors: Array | None = None) -> Array:
     """Rotary position embedding of x [T, heads, D]: dimension i turns with dimension i + D / 2 (Su et al., 2021).
 
-    The angles are computed in float32, as transformers does: at long positions double precision would differ.
+    `factors` [D / 2] divide the frequencies. The angles are computed in float32, as transformers does: at long
+    positions double precision would differ.
     """
     half = x.shape[-1] // 2
     exponents = np.arange(0, 2 * half, 2, dtype=np.float32) / np.float32(2 * half)
     frequencies = np.float32(1) / np.power(np.float32(theta), exponents)
+    if factors is not None:
+        frequencies = frequencies / factors
     angles = positions[:, None].astype(np.float32) * frequencies
     cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
     first, second = x[..., :half], x[..., half:]

@@ -10,7 +10,7 @@ from typing import Any
 
 from headrace.checkpoint import Checkpoint
 from headrace.engine.core import BLOCK_TOKENS, KV, kv_type
-from headrace.models import lfm2
+from headrace.models import lfm2, lfm2_moe
 from headrace.plan import Step
 from headrace.weights.tensor import Tensor
 
@@ -22,6 +22,7 @@ KINDS = {
     "feed_forward.gate": "router",
     "expert_bias": "router",
     "feed_forward.": "feed-forward",
+    "mlp.": "feed-forward",
     "norm": "norms",
     "self_attn.": "attention",
     "conv.": "convolution",
@@ -73,7 +74,7 @@ def summarise(source: Checkpoint) -> dict[str, Any]:
 def parameters(source: Checkpoint) -> tuple[int, int]:
     """All weights, and those that one token meets: all but the experts that it is not sent to."""
     total = sum(_size(tensors) for tensors in source.weights.values())
-    if isinstance(source.config, lfm2.Config):
+    if not isinstance(source.config, lfm2_moe.Config):
         return total, total
     experts = sum(_size(tensors) for name, tensors in source.weights.items() if ".experts." in name)
     return total, total - experts + experts * source.config.num_experts_per_tok // _expert_count(source)
@@ -95,7 +96,8 @@ def memory_bytes(source: Checkpoint, window: int, kv: str | None = None) -> dict
     kept = kv_type(source.weights, kv)
     scale = 4 if kept == "int8" else 0  # of each head
     token = 2 * backbone.num_key_value_heads * (backbone.head_dim * KV[kept] + scale)
-    block = 4 * (backbone.conv_taps - 1) * backbone.hidden_size  # convolution inputs are float32
+    taps = backbone.conv_taps if isinstance(backbone, lfm2.Config) else 1
+    block = 4 * (taps - 1) * backbone.hidden_size  # convolution inputs are float32
     blocks = -(-window // BLOCK_TOKENS)
     cache = blocks * (BLOCK_TOKENS * layers[lfm2.ATTENTION] * token + layers[lfm2.CONV] * block)
     weights = sum(tensor.data.size for tensors in source.weights.values() for tensor in tensors)
@@ -121,7 +123,7 @@ def _shape(tensors: tuple[Tensor, ...]) -> str:
 
 def _experts(source: Checkpoint) -> dict[str, Any] | None:
     config = source.config
-    if isinstance(config, lfm2.Config):
+    if not isinstance(config, lfm2_moe.Config):
         return None
     return {
         "count": _expert_count(source),

@@ -57,9 +57,10 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def reference(folder: Path, **options: Any) -> Reference:
     fields = Fields("config.json", json.loads((folder / "config.json").read_text()))
     architecture: Any = {"lfm2": lfm2, "lfm2_moe": lfm2_moe}[fields.text("model_type")]
-    plan = architecture.plan(architecture.config_from_hf(fields))
+    config = architecture.config_from_hf(fields)
+    plan = architecture.plan(config)
     tensors = safetensors.read_folder(folder)
-    return Reference(plan, architecture.weights_from_hf(plan.weights(), tensors, "folder"), **options)
+    return Reference(plan, architecture.weights_from_hf(plan.weights(), tensors, "folder", config), **options)
 
 
 def assert_close(found: Any, expected: Any) -> None:

@@ -20,6 +20,8 @@ def random_blocks(type_name: str, rows: int, columns: int, seed: int = 0) -> np.
         blocks[:, -2:] = scales
     elif type_name.startswith("Q"):
         blocks[:, :2] = scales
+    if type_name == "Q4_1":
+        blocks[:, 2:4] = scales[::-1]
     return blocks.reshape(rows, -1)
 
 
@@ -41,7 +43,7 @@ def test_dequantises_random_blocks_to_the_bits_of_the_gguf_package(type_name):
     assert same_bits(dequantise(tensor_of(type_name, (7, 1024), data)), expected)
 
 
-@pytest.mark.parametrize("type_name", ["Q8_0", "Q4_0", "F16", "BF16"])
+@pytest.mark.parametrize("type_name", ["Q8_0", "Q4_0", "Q4_1", "F16", "BF16"])
 def test_dequantises_what_the_gguf_package_quantises(type_name):
     values = np.random.default_rng(2).standard_normal((3, 5, 256)).astype(np.float32)
     kind = gguf.GGMLQuantizationType[type_name]
@@ -99,7 +101,7 @@ def test_sizes_are_those_of_the_gguf_package():
 
 
 def test_what_has_no_layout_is_refused():
-    with pytest.raises(Unsupported, match="Q4_K is not supported: use one of F32, F16, BF16, Q8_0, Q4_0, Q6_K"):
+    with pytest.raises(Unsupported, match="Q4_K is not supported: use one of F32, F16, BF16, Q8_0, Q4_0, Q6_K, Q4_1"):
         layout_of("Q4_K")
     with pytest.raises(Unsupported, match="rows of 48 weights cannot be Q8_0: its blocks hold 32"):
         nbytes("Q8_0", (32, 48))

@@ -177,12 +177,12 @@ def gguf_metadata(config: Config, tensors: Weights, architecture: str = GGUF_ARC
     return {f"{architecture}.{key}": value for key, value in values.items()}
 
 
-def weights_from_hf(names: list[str], tensors: Mapping[str, Tensor], source: str) -> Weights:
+def weights_from_hf(names: list[str], tensors: Mapping[str, Tensor], source: str, _: Config) -> Weights:
     """Finds each weight of a plan among the tensors of a safetensors folder."""
     return {name: (hf_tensor(name, tensors, source),) for name in names}
 
 
-def weights_from_gguf(names: list[str], tensors: Mapping[str, Tensor], source: str) -> Weights:
+def weights_from_gguf(names: list[str], tensors: Mapping[str, Tensor], source: str, _: Config) -> Weights:
     """Finds each weight of a plan among the tensors of a GGUF file."""
     return {name: (gguf_tensor(name, tensors, source),) for name in names}
 
@@ -208,6 +208,10 @@ def gguf_tensor(name: str, tensors: Mapping[str, Tensor], source: str) -> Tensor
 def gguf_name(name: str) -> str:
     """The name under which a weight of the plan is written to a GGUF file."""
     return next(gguf_names(name))
+
+
+def gguf_rows(_: str, __: Config) -> None:
+    """The rows of a weight in the order in which GGUF has them: as they are."""
 
 
 def gguf_names(name: str) -> Iterator[str]:

@@ -124,14 +124,14 @@ def experts(p: Plan, h: int, w: str, config: Config) -> int:
     return p.add("experts", h, routing, weights=[w + f"experts.{part}" for part in ("w1", "w3", "w2")])
 
 
-def weights_from_hf(names: list[str], tensors: Mapping[str, Tensor], source: str) -> Weights:
+def weights_from_hf(names: list[str], tensors: Mapping[str, Tensor], source: str, _: Config) -> Weights:
     return {
         name: _hf_experts(name, tensors, source) if ".experts." in name else (lfm2.hf_tensor(name, tensors, source),)
         for name in names
     }
 
 
-def weights_from_gguf(names: list[str], tensors: Mapping[str, Tensor], source: str) -> Weights:
+def weights_from_gguf(names: list[str], tensors: Mapping[str, Tensor], source: str, _: Config) -> Weights:
     found: dict[str, tuple[Tensor, ...]] = {}
     for name in names:
         if name.partition("feed_forward.")[2] not in GGUF_EXPERT_NAMES:
@@ -148,6 +148,10 @@ def gguf_name(name: str) -> str:
     """The name under which a weight of the plan is written to a GGUF file; experts of a layer are one tensor there."""
     _, _, part = name.partition("feed_forward.")
     return f"blk.{name.split('.')[1]}.{GGUF_EXPERT_NAMES[part]}" if part in GGUF_EXPERT_NAMES else lfm2.gguf_name(name)
+
+
+def gguf_rows(_: str, __: Config) -> None:
+    """The rows of a weight in the order in which GGUF has them: as they are."""
 
 
 GGUF_EXPERT_NAMES = {

@@ -23,14 +23,16 @@ LFM2_SPLIT: Final = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
+# Pre-tokenizers by GGUF's name for them. Llama 3 splits as LFM2 does, and takes a piece that is a token as it is.
+LLAMA3_PRE: Final = "llama-bpe"
+SMOLLM_PRE: Final = "smollm"
+PRE_TOKENIZERS: Final = ("lfm2", LLAMA3_PRE, SMOLLM_PRE)
+
 # Token types of GGUF (`gguf.TokenType`). Type 3 is a special added token, 4 an added token that is not special.
 _NORMAL: Final = 1
 _CONTROL: Final = 3
 _USER_DEFINED: Final = 4
 _UNUSED: Final = 5
-
-# Who converts names the split of the text: LFM2's is "lfm2" to llama.cpp, and to Ollama the same as Llama 3's.
-_PRE_TOKENIZERS: Final = ("lfm2", "llama-bpe")
 
 # The family's names, for files that name none.
 _FAMILY: Final = MappingProxyType(
@@ -52,6 +54,7 @@ _CHARACTER_OF: Final[Mapping[int, str]] = MappingProxyType({byte: character for 
 class Tokenizer:
     """A byte-level BPE vocabulary with its added tokens. Immutable; safe to share between threads.
 
+    `adds_bos`: whether a prompt begins with BOS. LFM2's always does; of others, the file says so.
     `vocab_size`: one more than the highest id it knows (padding rows of the embedding lie above).
     `special`: content -> id of the special added tokens, in order of id; `special_ids`: the same ids as a set.
     `special_names`: transformers' names ("bos_token", "eos_token", ...) -> content, as chat templates see them.
@@ -60,6 +63,7 @@ class Tokenizer:
 
     __slots__ = (
         "_backend",
+        "adds_bos",
         "bos_id",
         "eos_id",
         "pad_id",
@@ -69,7 +73,9 @@ class Tokenizer:
         "vocab_size",
     )
 
-    def __init__(self, backend: Backend, special_names: Mapping[str, str], vocab_size: int) -> None:
+    def __init__(
+        self, backend: Backend, special_names: Mapping[str, str], vocab_size: int, adds_bos: bool = True
+    ) -> None:
         self._backend = backend
         added = sorted(backend.get_added_tokens_decoder().items())
         self.special: Mapping[str, int] = MappingProxyType(
@@ -81,6 +87,7 @@ class Tokenizer:
         self.bos_id = self._named("bos_token")
         self.eos_id = self._named("eos_token")
         self.pad_id = self._named("pad_token")
+        self.adds_bos = adds_bos or self.special_names.get("bos_token") == _FAMILY["bos_token"]
 
     def _named(self, name: str) -> int | None:
         content = self.special_names.get(name)
@@ -98,7 +105,7 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         named = _read_special_tokens(path.with_name("tokenizer_config.json"))
-        return cls(backend, _with_family(named, backend), _vocab_size(backend))
+        return cls(backend, _with_family(named, backend), _vocab_size(backend), bool(_added_in_front(backend, path)))
 
     @classmethod
     def from_gguf(cls, metadata: Mapping[str, Any], source: object = "GGUF metadata") -> Self:
@@ -108,14 +115,15 @@ class Tokenizer:
         Unsupported (another tokenizer model or pre-tokenizer).
         """
         _require(metadata, "tokenizer.ggml.model", ("gpt2",), "tokenizer model", source)
-        _require(metadata, "tokenizer.ggml.pre", _PRE_TOKENIZERS, "pre-tokenizer", source)
+        _require(metadata, "tokenizer.ggml.pre", PRE_TOKENIZERS, "pre-tokenizer", source)
+        pre = str(metadata["tokenizer.ggml.pre"])
         tokens = _strings(metadata, "tokenizer.ggml.tokens", source)
         kinds = _without_padding(tokens, _token_types(metadata, len(tokens), source))
         used = [(content, i) for i, (content, kind) in enumerate(zip(tokens, kinds, strict=True)) if kind != _UNUSED]
         vocabulary = dict(used)
         if len(vocabulary) != len(used) or not used:
             raise FileInvalid(source, "tokenizer.ggml.tokens repeats a token or has none: the file is damaged")
-        backend = _lfm2_backend(vocabulary, _strings(metadata, "tokenizer.ggml.merges", source), source)
+        backend = _backend_of(pre, vocabulary, _strings(metadata, "tokenizer.ggml.merges", source), source)
         backend.add_tokens(
             [
                 AddedToken(content, special=kind == _CONTROL, normalized=kind == _USER_DEFINED)
@@ -124,26 +132,29 @@ class Tokenizer:
             ]
         )
         named = _gguf_special_tokens(metadata, tokens, source)
-        return cls(backend, _with_family(named, backend), used[-1][1] + 1)
+        stated = metadata.get("tokenizer.ggml.add_bos_token")
+        adds_bos = stated if isinstance(stated, bool) else pre == LLAMA3_PRE  # llama.cpp's own default
+        return cls(backend, _with_family(named, backend), used[-1][1] + 1, adds_bos)
 
     def gguf_metadata(self, embeddings: int) -> dict[str, Any]:
         """The `tokenizer.ggml.*` keys from which `from_gguf` rebuilds it; rows of the embedding without a token are
         padding. Raises Unsupported for a split of the text that GGUF has no name for.
         """
         state = json.loads(self._backend.to_str())
-        if not _splits_as_lfm2(state["pre_tokenizer"] or {}):
+        pre = _pre_name(state)
+        if pre is None:
             raise Unsupported("the tokenizer splits text in a way that GGUF has no name for: expected LFM2's")
         added = self._backend.get_added_tokens_decoder()
         contents = {token: content for content, token in self._backend.get_vocab().items()}
         ids = {"bos": self.bos_id, "eos": self.eos_id, "padding": self.pad_id}
         return {
             "tokenizer.ggml.model": "gpt2",
-            "tokenizer.ggml.pre": "lfm2",
+            "tokenizer.ggml.pre": pre,
             "tokenizer.ggml.tokens": [contents.get(i, f"[PAD{i}]") for i in range(embeddings)],
             "tokenizer.ggml.token_type": [_kind(i, contents, added) for i in range(embeddings)],
             "tokenizer.ggml.merges": [" ".join(pair) for pair in state["model"]["merges"]],
             **{f"tokenizer.ggml.{name}_token_id": token for name, token in ids.items() if token is not None},
-            "tokenizer.ggml.add_bos_token": True,
+            "tokenizer.ggml.add_bos_token": self.adds_bos,
             "tokenizer.ggml.add_eos_token": False,
             "tokenizer.ggml.add_sep_token": False,
         }
@@ -165,8 +176,8 @@ class Tokenizer:
         return _encode(_guarded(self._backend, guard), text)
 
     def with_bos(self, ids: list[int]) -> list[int]:
-        """`ids` with BOS in front, unless it is there already or the vocabulary has none."""
-        if self.bos_id is None or ids[:1] == [self.bos_id]:
+        """`ids` with BOS in front, unless it is there already or the vocabulary has none, or adds none."""
+        if self.bos_id is None or not self.adds_bos or ids[:1] == [self.bos_id]:
             return ids
         return [self.bos_id, *ids]
 
@@ -220,9 +231,27 @@ class Tokenizer:
         return RequestInvalid(f"token id {token} is not in the vocabulary: expected 0 to {self.vocab_size - 1}")
 
 
-def _splits_as_lfm2(pre_tokenizer: Mapping[str, Any]) -> bool:
+def _pre_name(state: Mapping[str, Any]) -> str | None:
+    """GGUF's name for how a tokenizer.json splits text."""
+    pre_tokenizer = state["pre_tokenizer"] or {}
     parts = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
-    return any(part.get("pattern") == {"Regex": LFM2_SPLIT} for part in parts)
+    if any(part.get("pattern") == {"Regex": LFM2_SPLIT} for part in parts):
+        return LLAMA3_PRE if state["model"].get("ignore_merges") else "lfm2"
+    if [part.get("type") for part in parts] == ["Digits", "ByteLevel"]:
+        digits, bytes_ = parts
+        exact = digits["individual_digits"] and bytes_["use_regex"] and not bytes_["add_prefix_space"]
+        return SMOLLM_PRE if exact else None
+    return None
+
+
+def _added_in_front(backend: Backend, path: Path) -> list[int]:
+    """The tokens that a tokenizer.json puts before any text, as Llama 3's does with BOS."""
+    try:
+        return list(backend.encode("", add_special_tokens=True).ids)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as problem:  # as when it is read: bare Exception, or a panic
+        raise FileInvalid(path, f"its post-processor fails ({problem}): fetch it again") from problem
 
 
 def _kind(token: int, contents: Mapping[int, str], added: Mapping[int, AddedToken]) -> int:
@@ -325,17 +354,24 @@ def _with_family(named: Mapping[str, str], backend: Backend) -> dict[str, str]:
     return {name: token for name, token in _FAMILY.items() if backend.token_to_id(token) is not None} | dict(named)
 
 
-def _lfm2_backend(vocabulary: dict[str, int], merges: Sequence[str], source: object) -> Backend:
+def _backend_of(pre: str, vocabulary: dict[str, int], merges: Sequence[str], source: object) -> Backend:
     pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in merges)]
     try:
-        backend = Backend(models.BPE(vocab=vocabulary, merges=pairs))
+        backend = Backend(models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=pre == LLAMA3_PRE))
     except Exception as problem:  # the library's own class, with the merge that does not fit
         raise FileInvalid(source, f"tokenizer.ggml.merges do not fit the tokens ({problem})") from problem
-    split = pre_tokenizers.Split(Regex(LFM2_SPLIT), behavior="isolated")
-    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    backend.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_])
+    backend.pre_tokenizer = pre_tokenizers.Sequence(_splits(pre))
     backend.decoder = decoders.ByteLevel()
     return backend
+
+
+def _splits(pre: str) -> list[pre_tokenizers.PreTokenizer]:
+    """SmolLM's takes digits one by one and the rest as GPT-2 does, whose expression ByteLevel has in it."""
+    if pre == SMOLLM_PRE:
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        return [digits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+    split = pre_tokenizers.Split(Regex(LFM2_SPLIT), behavior="isolated")
+    return [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
 
 
 def _missing(metadata: Mapping[str, Any], key: str, source: object) -> Any:

@@ -5,6 +5,7 @@ Layouts and formulae are those of ggml (`ggml-common.h`, `dequantize_row_*`), an
     F32, F16, BF16   one weight a block
     Q8_0   32 weights, 34 bytes    half d, int8 q[32]                                   d * q
     Q4_0   32 weights, 18 bytes    half d, 16 bytes: weight i low half, i + 16 high     d * (q - 8)
+    Q4_1   32 weights, 20 bytes    half d, half m, 16 bytes as in Q4_0                  d * q + m
     Q6_K  256 weights, 210 bytes   ql[128], qh[64], int8 scales[16], half d             (d * scale) * (q - 32)
 
 A row (the last axis of a tensor) is a whole number of blocks.
@@ -87,6 +88,13 @@ def _q4_0(blocks: Bytes) -> Floats:
     return _f16(_part(blocks, 0, 2)) * levels
 
 
+def _q4_1(blocks: Bytes) -> Floats:
+    pairs = blocks[:, 4:]
+    levels = np.concatenate((pairs & 15, pairs >> 4), axis=1)
+    values: Floats = _f16(_part(blocks, 0, 2)) * levels + _f16(_part(blocks, 2, 4))
+    return values
+
+
 def _q6_k(blocks: Bytes) -> Floats:
     """Half a block has four runs of 32 weights: the low nibbles of ql[0:32] and ql[32:64], then their high nibbles.
     Run r takes bits 2r and 2r + 1 of qh above its nibble; 16 weights share a scale."""
@@ -111,5 +119,6 @@ TYPES: Mapping[str, Layout] = MappingProxyType(
         "Q8_0": Layout(32, 34, _q8_0),
         "Q4_0": Layout(32, 18, _q4_0),
         "Q6_K": Layout(256, 210, _q6_k),
+        "Q4_1": Layout(32, 20, _q4_1),
     }
 )

