@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 
 import headrace
-from headrace import checkpoint
+from headrace import _core, checkpoint
 from headrace.convert import convert
+from headrace.engine import core
 from headrace.errors import FileInvalid, TemplateInvalid, Unsupported, UserError
 from headrace.models import llama
 from headrace.plan import fuse
 from headrace.reference import Reference, State
 from headrace.weights.fields import Fields
 from tests import random_models
+from tests.native.builders import logits_of
 
 TOKENS = np.random.default_rng(0).integers(8, random_models.VOCABULARY, 150)
 LLAMA3 = {
@@ -77,6 +79,12 @@ def reference(path: Path) -> Reference:
     return Reference(source.plan, source.weights)
 
 
+def native(path: Path) -> Any:
+    source = checkpoint.read(path)
+    vocab_size = source.backbone.vocab_size
+    return core.build(source.plan, source.weights, vocab_size=vocab_size, blocks=8, threads=2, kv="fp32")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_numpy_whole(name: str, made: Made) -> None:
     model, folder = made(name)
@@ -99,10 +107,21 @@ def test_fused_equals_unfused(name: str, made: Made) -> None:
     np.testing.assert_allclose(fused.logits(TOKENS), plain.logits(TOKENS), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["plain", "llama3"])
-def test_the_core_refuses_it_by_name(name: str, made: Made) -> None:
-    with pytest.raises(Unsupported, match="attention without norms of queries and keys"):
-        headrace.load(made(name)[1])
+@pytest.mark.parametrize("name", CASES)
+def test_native_whole_chunked_and_token_by_token(name: str, made: Made) -> None:
+    """Near transformers, and the same bits however the text is cut."""
+    model, folder = made(name)
+    whole = logits_of(native(folder), TOKENS, [150])
+    assert_close(whole, expected(model))
+    for chunks in ([7, 1, 1, 130, 11], [1] * 150):
+        np.testing.assert_array_equal(logits_of(native(folder), TOKENS, chunks), whole)
+
+
+@pytest.mark.parametrize("isa", _core.isas())
+def test_every_instruction_set(isa: str, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_ISA", isa)
+    model, folder = made("llama3")
+    assert_close(logits_of(native(folder), TOKENS, [150]), expected(model))
 
 
 # --- GGUF
@@ -313,11 +332,12 @@ def test_old_spellings_of_rope_settings() -> None:
     assert 1 == old.rope_factors[0] < old.rope_factors[1] < old.rope_factors[2] < old.rope_factors[3] == 8
 
 
-def test_a_model_without_a_template_cannot_chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A vocabulary without the family's tokens has none of its dialects."""
+def test_a_model_without_a_template_goes_on_with_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vocabulary without the family's tokens has none of its dialects: it cannot chat."""
     tokens = [token.replace("<|im_", "<|turn_") for token in random_models.tokens(random_models.VOCABULARY)]
     monkeypatch.setattr(random_models, "tokens", lambda _: tokens)
-    source = checkpoint.read(save_gguf(random_models.llama(), tmp_path / "model.gguf"))
-    assert source.defaults.parameters.temperature == 0.6
-    with pytest.raises(TemplateInvalid, match="the file has none, and its vocabulary is not LFM2's"):
-        source.template.render([{"role": "user", "content": "Hi"}])
+    with headrace.load(save_gguf(random_models.llama(), tmp_path / "model.gguf")) as model:
+        assert model.checkpoint.defaults.parameters.temperature == 0.6
+        assert list(model.generate("ab", num_predict=1, temperature=0))[-1].usage.completion_tokens == 1
+        with pytest.raises(TemplateInvalid, match="the file has none, and its vocabulary is not LFM2's"):
+            list(model.chat([{"role": "user", "content": "Hi"}]))

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +18,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import headrace
-from benchmarks.quality import PASSAGE, perplexity
-from headrace import checkpoint, packaged
+from benchmarks.quality import PASSAGE, compared, floats, logits, perplexity
+from headrace import Done, Text, checkpoint, packaged
 from headrace.checkpoint import Checkpoint
+from headrace.model import Model
 from headrace.reference import Reference
 from headrace.text.prompt import encode_chat
 from tests.text.test_tokenizer import TEXTS
@@ -32,6 +37,7 @@ PARTS = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 WHOLE = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
 
 
@@ -105,8 +111,64 @@ def test_the_interpreter_equals_transformers(source: Checkpoint, expected: Any, 
     far below that of a model that has learnt nothing (49,152), and above one of a text that was learnt by heart."""
     found = Reference(source.plan, source.weights, quantise_activations=False).logits(ids)
     assert np.abs(found - expected).max() <= 1e-4 * np.ptp(expected)
-    assert 5 < perplexity(expected, ids) < 40
+    assert 5 < perplexity(expected, ids) < 60
     assert perplexity(found, ids) == pytest.approx(perplexity(expected, ids), rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def model(source: Checkpoint) -> Iterator[Model]:
+    with Model(source, num_ctx=2048) as loaded:
+        yield loaded
+
+
+def test_perplexity_natively(model: Model, expected: Any, ids: list[int]) -> None:
+    """What is left: the input of the Q8_0 head rounded to int8, and the fp16 cache. Measured: 0.0007 nats, and 97 % of
+    the tokens with the same one most likely (docs/formats.md)."""
+    found = model.logits(ids)
+    assert perplexity(found, ids) == pytest.approx(perplexity(expected, ids), rel=5e-3)
+    divergence, agreement = compared(found, expected)
+    assert divergence < 2e-3
+    assert agreement > 0.95
+
+
+def test_float_weights_natively(source: Checkpoint, expected: Any, ids: list[int]) -> None:
+    """With float32 weights and cache there is nothing between the two but the order of sums."""
+    exact = logits(source, floats(source.weights), ids, "fp32")
+    assert np.abs(exact - expected).max() <= 1e-4 * np.ptp(expected)
+
+
+@pytest.mark.parametrize("part", ["a question", "a part of the text"])
+def test_greedy_output_is_transformers(part: str, source: Checkpoint, oracle: Any, ids: list[int]) -> None:
+    """Forty tokens on float weights: each is what transformers, that reads those before it, holds most likely."""
+    exact = replace(source, weights=floats(source.weights), path=source.path.parent)
+    prompt = encode_chat(source.template, source.tokenizer, QUESTION) if part == "a question" else ids[:200]
+    text = source.tokenizer.decode(prompt, skip_special=False)
+    with Model(exact, num_ctx=512, kv="fp32") as model:
+        events = list(model.generate(text, num_predict=40, temperature=0, repeat_penalty=1.0))
+    ours = source.tokenizer.encode("".join(event.text for event in events if isinstance(event, Text)))
+    assert len(ours) > 5
+    assert isinstance(events[-1], Done)
+    if events[-1].reason == "stop":
+        ours.append(2)
+    with torch.no_grad():
+        theirs = oracle(torch.tensor([prompt + ours]), use_cache=False).logits[0].argmax(-1).tolist()
+    assert theirs[len(prompt) - 1 : -1] == ours
+
+
+def test_it_answers(model: Model) -> None:
+    """By the template in the file, whose system turn it adds by itself; the answer ends by itself, too."""
+    events = list(model.chat(QUESTION, temperature=0, num_predict=100))
+    assert "Paris" in "".join(event.text for event in events if isinstance(event, Text))
+    assert isinstance(events[-1], Done)
+    assert events[-1].reason == "stop"
+
+
+def test_the_command_line_answers(path: Path) -> None:  # noqa: ARG001 - skips where there is no file
+    command = [sys.executable, "-c", "from headrace.cli import main; main()", "run", "smollm2", QUESTION[0]["content"]]
+    done = subprocess.run(
+        [*command, "--temperature", "0"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+    )
+    assert "Paris" in done.stdout
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.errors import CoreMissing, RequestInvalid, Unsupported
+from headrace.errors import CoreMissing, RequestInvalid
 from headrace.plan import Plan, Step, fuse
 from headrace.weights.quantisation import dequantise
 from headrace.weights.tensor import Tensor, Weights
@@ -35,7 +35,6 @@ def build(
     The instruction set is the best one that the machine has, or the one that HEADRACE_ISA names.
     """
     core = load_core()
-    _check_attention(plan)
     model: _core.Model = core.Model(
         [(step.op, step.inputs, step.weights, dict(step.attributes)) for step in fuse(plan).steps],
         {name: [_matrix(tensor) for tensor in tensors] for name, tensors in _prepared(plan, weights)},
@@ -47,16 +46,6 @@ def build(
         isa=chosen_isa(),
     )
     return model
-
-
-def _check_attention(plan: Plan) -> None:
-    """Raises Unsupported for attention that only the interpreter can do."""
-    for step in plan.steps:
-        if step.op == "attend" and (step.attributes.get("factors") or not step.attributes.get("qk_norm", True)):
-            raise Unsupported(
-                "attention without norms of queries and keys, or with scaled rotary frequencies, as in llama models, "
-                "runs in NumPy only (headrace.reference): the native core has no such attention yet"
-            )
 
 
 def chosen_isa() -> str:
