@@ -105,7 +105,7 @@ def test_the_interpreter_equals_transformers(source: Checkpoint, expected: Any, 
     far below that of a model that has learnt nothing (49,152), and above one of a text that was learnt by heart."""
     found = Reference(source.plan, source.weights, quantise_activations=False).logits(ids)
     assert np.abs(found - expected).max() <= 1e-4 * np.ptp(expected)
-    assert 5 < perplexity(expected, ids) < 40
+    assert 5 < perplexity(expected, ids) < 60
     assert perplexity(found, ids) == pytest.approx(perplexity(expected, ids), rel=1e-4)
 
 
