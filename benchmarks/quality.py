@@ -16,6 +16,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from benchmarks import formats_page
@@ -156,10 +157,14 @@ def draw(found: list[Row], path: Path) -> None:
         axes.plot(bits, [row.divergence for row in some], "o", color=COLOURS[model], label=f"{model}, as it runs")
         alone = [max(row.weights, 1e-9) for row in some]
         axes.plot(bits, alone, "o", color=COLOURS[model], fillstyle="none", label=f"{model}, float activations")
+        names = {(row.bits, row.divergence): row.format for row in some}  # one for two that are the same
         for row in some:
+            if names[row.bits, row.divergence] != row.format:
+                continue
             axes.annotate(row.format, (row.bits, row.divergence), (6, 4), textcoords="offset points", fontsize=8)
     axes.set(xscale="log", yscale="log", xlabel="bits a weight", ylabel="KL divergence from float32, nats a token")
     axes.set_xticks([4, 5, 6, 8, 16, 32], ["4", "5", "6", "8", "16", "32"])
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=120)

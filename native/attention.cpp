@@ -30,12 +30,11 @@ Qkv split(const AttendStep& a, const Job& job) {
     return {job.in(0), job.in(0) + q, job.in(0) + q + kv, q + 2 * kv, q + 2 * kv};
 }
 
-// A head as it is, or normed where there are weights for it.
-void place_head(const Kernels& kernels, const float* x, const Vector& norm, float eps, int64_t n, float* out) {
-    if (norm.empty()) {
+void norm_head(const Kernels& kernels, const float* x, const Vector& weight, float eps, int64_t n, float* out) {
+    if (weight.empty()) {
         std::copy_n(x, n, out);
     } else {
-        kernels.norm(x, norm.data(), eps, n, out);
+        kernels.norm(x, weight.data(), eps, n, out);
     }
 }
 
@@ -56,14 +55,14 @@ void place_token(const AttendStep& a, const Job& job, const Qkv& qkv, int64_t t)
     const float scale = 1 / std::sqrt(static_cast<float>(n));
     for (int64_t h = 0; h < a.heads; ++h) {
         float* query = job.pass.scratch.queries.data() + (t * a.heads + h) * n;
-        place_head(kernels, qkv.q + t * qkv.q_stride + h * n, a.q_norm, a.eps, n, query);
+        norm_head(kernels, qkv.q + t * qkv.q_stride + h * n, a.q_norm, a.eps, n, query);
         rotate(query, cosines, sines, half, scale);
     }
     const int64_t bt = job.pass.cache.block_tokens();
     const int64_t s = job.pass.scratch.token_sequence.data()[t];
     const int64_t block = batch.blocks[batch.block_starts[s] + position / bt];
     for (int64_t h = 0; h < a.kv_heads; ++h) {
-        place_head(kernels, qkv.k + t * qkv.kv_stride + h * n, a.k_norm, a.eps, n, key);
+        norm_head(kernels, qkv.k + t * qkv.kv_stride + h * n, a.k_norm, a.eps, n, key);
         rotate(key, cosines, sines, half, 1);
         job.pass.cache.write(kernels, a.slot, block, h, position % bt, key, qkv.v + t * qkv.kv_stride + h * n, rounded);
     }

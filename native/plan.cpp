@@ -200,10 +200,9 @@ void bind_attend(Draft& d) {
     expect_inputs(d, 1, 3);
     require(d.step.inputs.size() != 2, d.name(), " has 2 inputs: expected q, k, v or one qkv");
     expect_before_select(d);
-    const bool normed = !d.spec.attributes.contains("qk_norm") || flag(d, "qk_norm");
-    const bool scaled = optional_flag(d, "factors");
-    const size_t norms = normed ? 2 : 0;
-    expect_weights(d, norms + (scaled ? 1 : 0));
+    const bool norm = !d.spec.attributes.contains("qk_norm") || flag(d, "qk_norm");
+    const bool factors = optional_flag(d, "factors");
+    expect_weights(d, (norm ? 2u : 0u) + (factors ? 1u : 0u));
     AttendStep attend{};
     attend.slot = whole(d, "slot", 0, kMaxWidth);
     attend.heads = whole(d, "heads", 1, kMaxWidth);
@@ -220,15 +219,15 @@ void bind_attend(Draft& d) {
     }
     const double theta = attribute(d, "theta");
     require(theta > 0, d.name(), ": theta is ", theta, ": expected a positive number");
-    if (normed) {
+    if (norm) {
         attend.q_norm = numbers(d, 0, 1, attend.head_dim);
         attend.k_norm = numbers(d, 1, 1, attend.head_dim);
         attend.eps = epsilon(d);
     }
     attend.frequencies = rope_frequencies(attend.head_dim, theta);
-    if (scaled) {
-        const Vector factors = numbers(d, norms, 1, attend.head_dim / 2);
-        for (size_t i = 0; i < factors.size(); ++i) attend.frequencies[i] /= factors[i];
+    if (factors) {
+        const Vector divisors = numbers(d, norm ? 2 : 0, 1, attend.head_dim / 2);
+        for (size_t i = 0; i < divisors.size(); ++i) attend.frequencies[i] /= divisors[i];
     }
     const bool fresh = d.binder.attends.insert({attend.slot, {attend.kv_heads, attend.head_dim}}).second;
     require(fresh, d.name(), ": slot ", attend.slot, " is taken by an earlier attention");

@@ -44,9 +44,9 @@ struct Conv {
 
 struct AttendStep {
     int64_t slot, heads, kv_heads, head_dim;
-    Vector q_norm, k_norm;  // [head_dim], or empty: queries and keys are taken as they are
+    Vector q_norm, k_norm;  // [head_dim], or empty: queries and keys have no norm
     Vector frequencies;     // [head_dim / 2], radians per position
-    float eps;
+    float eps;              // of the norms
 };
 
 struct SwiGlu {};

@@ -54,7 +54,7 @@ def load(
     kv: str | None = None,
     progress: packed.Progress = lambda *_: None,
 ) -> Model:
-    """Loads `nano` (the embedded model), a GGUF file, or a Hugging Face folder.
+    """Loads `nano` (the embedded model), `smollm2` (where its package is installed), a GGUF file, or a model folder.
 
     `num_ctx` is the context window in tokens (default: the model card's), `threads` the processors to use (default: as
     many as this process may keep busy), `kv` how keys and values are kept: "fp16" (the default) or "int8", which takes

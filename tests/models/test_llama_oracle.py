@@ -10,14 +10,14 @@ import gguf
 import numpy as np
 import pytest
 
-from headrace import checkpoint
+import headrace
+from headrace import _core, checkpoint
 from headrace.convert import convert
 from headrace.engine import core
 from headrace.errors import FileInvalid, TemplateInvalid, Unsupported, UserError
 from headrace.models import llama
 from headrace.plan import fuse
 from headrace.reference import Reference, State
-from headrace.weights import gguf as gguf_file
 from headrace.weights.fields import Fields
 from tests import random_models
 from tests.native.builders import logits_of
@@ -79,6 +79,12 @@ def reference(path: Path) -> Reference:
     return Reference(source.plan, source.weights)
 
 
+def native(path: Path) -> Any:
+    source = checkpoint.read(path)
+    vocab_size = source.backbone.vocab_size
+    return core.build(source.plan, source.weights, vocab_size=vocab_size, blocks=8, threads=2, kv="fp32")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_numpy_whole(name: str, made: Made) -> None:
     model, folder = made(name)
@@ -101,12 +107,6 @@ def test_fused_equals_unfused(name: str, made: Made) -> None:
     np.testing.assert_allclose(fused.logits(TOKENS), plain.logits(TOKENS), rtol=0, atol=1e-5)
 
 
-def native(path: Path) -> Any:
-    source = checkpoint.read(path)
-    vocab_size = source.backbone.vocab_size
-    return core.build(source.plan, source.weights, vocab_size=vocab_size, blocks=8, threads=2, kv="fp32")
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_native_whole_chunked_and_token_by_token(name: str, made: Made) -> None:
     """Near transformers, and the same bits however the text is cut."""
@@ -115,6 +115,13 @@ def test_native_whole_chunked_and_token_by_token(name: str, made: Made) -> None:
     assert_close(whole, expected(model))
     for chunks in ([7, 1, 1, 130, 11], [1] * 150):
         np.testing.assert_array_equal(logits_of(native(folder), TOKENS, chunks), whole)
+
+
+@pytest.mark.parametrize("isa", _core.isas())
+def test_every_instruction_set(isa: str, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_ISA", isa)
+    model, folder = made("llama3")
+    assert_close(logits_of(native(folder), TOKENS, [150]), expected(model))
 
 
 # --- GGUF
@@ -235,19 +242,12 @@ def test_quantised_rows_are_rearranged_whole(kind: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(tensor.data, np.ascontiguousarray(rows).view(np.uint8).reshape(-1))
 
 
-def test_natively_from_q4_1(tmp_path: Path) -> None:
-    """What the core makes of such a file is what the interpreter does."""
-    model = random_models.llama(hidden_size=64, num_attention_heads=4, intermediate_size=96)
-    path = save_gguf(model, tmp_path / "model.gguf", "Q4_1")
-    assert_close(logits_of(native(path), TOKENS, [150]), reference(path).logits(TOKENS))
-
-
 @pytest.mark.parametrize("name", ["plain", "tied", "biases", "one kv head", "llama3"])
 def test_convert_writes_what_llama_cpp_would(name: str, made: Made, tmp_path: Path) -> None:
     model, folder = made(name)
     convert(folder, tmp_path / "ours.gguf", "f32")
     save_gguf(model, tmp_path / "theirs.gguf")
-    ours, theirs = (gguf_file.read(tmp_path / file) for file in ("ours.gguf", "theirs.gguf"))
+    ours, theirs = (checkpoint.gguf.read(tmp_path / file) for file in ("ours.gguf", "theirs.gguf"))
     assert ours.tensors.keys() == theirs.tensors.keys()
     for key, tensor in theirs.tensors.items():
         if key != "rope_freqs.weight":
@@ -303,7 +303,7 @@ def test_files_of_other_models(metadata: dict[str, Any], sentence: str, made: Ma
 
 def test_every_key_missing_or_of_any_value(made: Made, tmp_path: Path) -> None:
     """A stranger's metadata gives a config whose weights are all there, or a sentence; nothing else."""
-    file = gguf_file.read(save_gguf(made("llama3")[0], tmp_path / "model.gguf"))
+    file = checkpoint.gguf.read(save_gguf(made("llama3")[0], tmp_path / "model.gguf"))
     values = [None, "x", "linear", True, -1, 0, 1, 5, 7, 2**31 - 1, 2**63, 0.0, -1.5, 1e300, float("nan"), np.arange(3)]
     keys = [key for key in file.metadata if key.startswith("llama.")]
     assert len(keys) >= 8
@@ -332,11 +332,12 @@ def test_old_spellings_of_rope_settings() -> None:
     assert 1 == old.rope_factors[0] < old.rope_factors[1] < old.rope_factors[2] < old.rope_factors[3] == 8
 
 
-def test_a_model_without_a_template_cannot_chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A vocabulary without the family's tokens has none of its dialects."""
+def test_a_model_without_a_template_goes_on_with_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vocabulary without the family's tokens has none of its dialects: it cannot chat."""
     tokens = [token.replace("<|im_", "<|turn_") for token in random_models.tokens(random_models.VOCABULARY)]
     monkeypatch.setattr(random_models, "tokens", lambda _: tokens)
-    source = checkpoint.read(save_gguf(random_models.llama(), tmp_path / "model.gguf"))
-    assert source.defaults.parameters.temperature == 0.6
-    with pytest.raises(TemplateInvalid, match="the file has none, and its vocabulary is not LFM2's"):
-        source.template.render([{"role": "user", "content": "Hi"}])
+    with headrace.load(save_gguf(random_models.llama(), tmp_path / "model.gguf")) as model:
+        assert model.checkpoint.defaults.parameters.temperature == 0.6
+        assert list(model.generate("ab", num_predict=1, temperature=0))[-1].usage.completion_tokens == 1
+        with pytest.raises(TemplateInvalid, match="the file has none, and its vocabulary is not LFM2's"):
+            list(model.chat([{"role": "user", "content": "Hi"}]))

@@ -82,6 +82,8 @@ BAD: list[tuple[Edit, str]] = [
     (attribute("attend", heads=2**24, kv_heads=1), "has inputs of width 128"),
     (attribute("attend", head_dim=15), "head_dim is 15: expected an even number"),
     (attribute("attend", theta=0.0), "theta is 0: expected a positive number"),
+    (attribute("attend", qk_norm=False), "names 2 weights: expected 0"),
+    (attribute("attend", factors=True), "names 2 weights: expected 3"),
     (attribute("attend", slot=1), "slot 1 is taken by an earlier attention"),
     (attribute("route", top_k=0), "top_k is 0: expected a whole number from 1 to 5"),
     (attribute("route", top_k=6), "top_k is 6"),

@@ -78,7 +78,7 @@ def command(
     verbose: bool,
     **sampling: Any,
 ) -> None:
-    """Chat with MODEL: `nano` (the embedded model, the default), a GGUF file, or a model folder.
+    """Chat with MODEL: `nano` (the embedded model, the default), `smollm2`, a GGUF file, or a model folder.
 
     With PROMPT, or text piped in, it answers once; otherwise it opens a conversation. Text piped in follows PROMPT.
     """
