@@ -69,6 +69,8 @@ struct Avx512 {
     static Ints load_pairs(const int8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)p)); }
     static Ints dot2(Ints sum, Ints a, Ints b) { return _mm512_dpwssd_epi32(sum, a, b); }
 
+    // Computed by here, and not before what was pinned before it.
+    static void pin(Ints& a) { asm volatile("" : "+v"(a)); }
     static Ints load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
     static Ints splat_int(int32_t x) { return _mm512_set1_epi32(x); }
     static Ints shift_left32(Ints a, unsigned bits) { return _mm512_slli_epi32(a, bits); }

@@ -161,6 +161,10 @@ template <typename V, typename P, int kQuads, int kTokens, int kChains>
             auto& part = parts[j % kChains][m];
             part[0] = V::template dot4<false>(part[0], w[0], four);
             part[1] = V::template dot4<false>(part[1], w[1], four);
+            if constexpr (P::kFormat.groups > 1) {  // else GCC unpacks all quads first, and has no registers for them
+                V::pin(part[0]);
+                V::pin(part[1]);
+            }
         }
     }
 }
