@@ -8,7 +8,7 @@
 namespace headrace {
 namespace {
 
-// A group's parts as they are stored.
+// A group's parts as they are stored. Of Q8_0, whose levels have a sign in a row, as panels store them: plus 128.
 struct Parts {
     uint8_t level[kGroup];  // without a sign
     uint8_t s[2];        // Q6_K: int8 scales of 16 weights each; Q3_K: the same in six bits; Q4_K, Q5_K: scale, minimum
@@ -114,7 +114,7 @@ void move_small_block(typename Move::Byte* block, typename Move::Part* level, ty
     }
 }
 
-// Group g of a row; where the parts are is for both directions the same.
+// Group g of a row, in either direction.
 template <Type kType, typename Move, typename AnyParts>
 void move_row(typename Move::Byte* row, int64_t g, AnyParts& p) {
     typename Move::Byte* block = row + g / format_of(kType).groups * format_of(kType).bytes;

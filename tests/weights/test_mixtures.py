@@ -27,6 +27,11 @@ def test_some_layers_are_finer(mixture: str, kind: str) -> None:
         assert set(types(name, mixture)) == {kind}
 
 
+def test_thirds_are_counted_from_the_first_eighth() -> None:
+    found = [type_of(f"blk.{i}.ffn_down.weight", WIDE, "q4_k_m", 16, (2, 5, 8, 10, 12, 14)) for i in range(16)]
+    assert found == ["Q6_K" if i in {0, 1, 4, 7, 10, 13, 14, 15} else "Q4_K" for i in range(16)]
+
+
 def test_q3_k_l_is_finer_everywhere() -> None:
     for name in ("ffn_down", "ffn_down_exps", "attn_v", "attn_output"):
         assert set(types(name, "q3_k_l")) == {"Q5_K"}
