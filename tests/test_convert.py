@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import headrace
 from headrace import checkpoint
 from headrace.convert import convert, tensor_type
 from headrace.reference import Reference
+from headrace.weights.gguf import read
 from tests import random_models
 
 TOKENS = np.random.default_rng(3).integers(8, random_models.VOCABULARY, 20).tolist()
@@ -46,11 +48,18 @@ def test_f32_equals_the_gguf_packages_file(model: Any, folder: Path, tmp_path: P
     convert(folder, tmp_path / "ours.gguf", "f32")
     random_models.save_gguf(model, tmp_path / "theirs.gguf")
     assert logits(tmp_path / "ours.gguf").tobytes() == logits(tmp_path / "theirs.gguf").tobytes()
-    ours, theirs = (checkpoint.gguf.read(tmp_path / name) for name in ("ours.gguf", "theirs.gguf"))
+    ours, theirs = (read(tmp_path / name) for name in ("ours.gguf", "theirs.gguf"))
     assert ours.tensors.keys() == theirs.tensors.keys()
     different = {key for key in theirs.metadata if key.startswith(("lfm2moe", "tokenizer.ggml"))} - ours.metadata.keys()
     assert not different
     assert ours.metadata["lfm2moe.feed_forward_length"] == 288
+
+
+def test_counts_are_those_of_the_tensors(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_experts": 16}))
+    convert(folder, tmp_path / "model.gguf", "f32")
+    assert read(tmp_path / "model.gguf").metadata["lfm2moe.expert_count"] == 8
 
 
 @pytest.mark.parametrize("outtype", ["f16", "bf16", "q8_0", "q4_0"])
@@ -81,7 +90,7 @@ def test_types_are_those_of_the_published_files() -> None:
 
 def test_the_tied_embedding_is_written_finer_than_the_rest(folder: Path, tmp_path: Path) -> None:
     convert(folder, tmp_path / "model.gguf", "q4_0")
-    tensors = checkpoint.gguf.read(tmp_path / "model.gguf").tensors
+    tensors = read(tmp_path / "model.gguf").tensors
     assert tensors["token_embd.weight"].type == "Q6_K"
     assert tensors["blk.0.shortconv.in_proj.weight"].type == "Q4_0"
 
@@ -104,7 +113,7 @@ def test_the_licence_travels_from_the_cards_front_matter(
 ) -> None:
     (folder / "README.md").write_text(card)
     convert(folder, tmp_path / "model.gguf", "q8_0")
-    assert checkpoint.gguf.read(tmp_path / "model.gguf").metadata.get("general.license") == licence
+    assert read(tmp_path / "model.gguf").metadata.get("general.license") == licence
 
 
 def test_a_greedy_model_stays_greedy_and_keeps_its_penalty(folder: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from headrace import checkpoint, defaults
 from headrace.models import lfm2, lfm2_moe
 from headrace.text import tokenizer
-from headrace.weights import gguf
+from headrace.weights import gguf, split
 from tests import random_models
 from tests.hostile_files import (
     TYPES,
@@ -119,17 +119,19 @@ def sources(*modules: ModuleType) -> str:
 # Every key that is read, found where it is read.
 GGUF_KEYS = {
     *(f"lfm2moe.{key}" for key in re.findall(r'key \+ "([\w.]+)"', sources(lfm2, lfm2_moe))),
-    *re.findall(r'"((?:general|split|tokenizer)\.[\w.]+)"', sources(checkpoint, defaults, gguf, tokenizer)),
+    *re.findall(r'"((?:general|split|tokenizer)\.[\w.]+)"', sources(checkpoint, defaults, gguf, split, tokenizer)),
     *(f"tokenizer.ggml.{name}_token_id" for name in ("bos", "eos", "padding", "unknown")),
 }
 CONFIG_KEYS = {
-    *re.findall(r'fields(?:\.\w+)*[(\[]"(\w+)"', sources(lfm2, lfm2_moe)),
+    *re.findall(r'fields(?:\.\w+)*(?:[(\[]|, )"(\w+)"', sources(lfm2, lfm2_moe)),
+    *("num_experts", "num_local_experts"),
     *("layer_types", "full_attn_idxs", "rope_parameters", "rope_scaling", "model_type", "eos_token_id"),
 }
 
 
 def test_the_keys_were_found() -> None:
     assert {"lfm2moe.attention.head_count_kv", "tokenizer.ggml.merges", "general.sampling.temp"} < GGUF_KEYS
+    assert {"split.no", "split.count", "split.tensors.count", "tokenizer.ggml.eos_token_ids"} < GGUF_KEYS
     assert {"num_hidden_layers", "norm_eps", "use_expert_bias", "tie_embedding", "rope_theta"} < CONFIG_KEYS
     assert len(GGUF_KEYS) > 25
     assert len(CONFIG_KEYS) > 20
@@ -253,6 +255,32 @@ def test_taps(taps: int, parts: Gguf, scratch: Path) -> None:
 )
 def test_sentences(edit: Callable[[Gguf], object], sentence: str, parts: Gguf, scratch: Path) -> None:
     assert re.search(sentence, of_content(scratch, parts.edited(edit).content()))
+
+
+SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
+
+
+def test_parts_with_any_value(parts: Gguf, tmp_path: Path) -> None:
+    middle = len(parts.tensors) // 2
+    paths = [tmp_path / f"model-0000{number}-of-00002.gguf" for number in (1, 2)]
+    split_keys = [dict(zip(SPLIT_KEYS, (number, 2, len(parts.tensors)), strict=True)) for number in (0, 1)]
+    files = [Gguf(parts.pairs | split_keys[0], parts.tensors[:middle]), Gguf(split_keys[1], parts.tensors[middle:])]
+
+    def of_parts(*contents: bytes) -> set[str]:
+        for path, content in zip(paths, contents, strict=True):
+            path.unlink(missing_ok=True)
+            path.write_bytes(content)
+        return {outcome(path) for path in paths}
+
+    good = [file.content() for file in files]
+    assert of_parts(*good) == {"works"}
+    for place, file in enumerate(files):
+        for key in SPLIT_KEYS:
+            for value in WRONG:
+                changed = file.edited(lambda f, key=key, value=value: f.pairs.update({key: value})).content()
+                of_parts(*good[:place], changed, *good[place + 1 :])
+        for length in range(0, len(good[place]) - 1, 997):
+            assert "works" not in of_parts(*good[:place], good[place][:length], *good[place + 1 :])
 
 
 EDITS = st.lists(st.tuples(st.integers(0, 2**31), st.integers(0, 255)), min_size=1, max_size=4)

@@ -12,6 +12,7 @@ from headrace import checkpoint, synthetic
 from headrace.errors import RequestInvalid
 from headrace.reference import Reference
 from headrace.synthetic import FAMILY, synthesise
+from headrace.weights.gguf import read
 from headrace.weights.mixtures import MIXTURES
 
 # From the model cards; the mixtures' from llama.cpp's own count of their files.
@@ -49,6 +50,7 @@ def test_activations_stay_finite_and_routing_spreads(quant: str, head: str, smal
     path = tmp_path / "small.gguf"
     synthesise(small, path, quant, head)
     opened = checkpoint.read(path)
+    assert read(path).metadata["lfm2moe.expert_count"] == 8
     kinds = {tensors[0].type for name, tensors in opened.weights.items() if name == "embed_tokens"}
     assert kinds == {"Q6_K" if quant in MIXTURES else (head if quant == "q4_0" else quant).upper()}
     ids = np.random.default_rng(3).permutation(60_000)[:96].tolist()

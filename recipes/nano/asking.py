@@ -15,6 +15,7 @@ from recipes.nano.arithmetic import spelled
 from recipes.nano.exchange import Argument, Call, Exchange, Number
 from recipes.nano.offering import Offered
 from recipes.nano.phrases import casual, casual_start, choose, say
+from recipes.nano.talk import outside
 from recipes.nano.tools import CatalogueInvalid, Entry, Parameter, words_of
 from recipes.nano.values import Values
 
@@ -22,6 +23,7 @@ _OPTIONAL = re.compile(r"<([^<>]*)>")
 _BRACES = re.compile(r"\{(\w+)(?:=([^{}]*))?\}")
 _RETURNED = re.compile(r"%(\w+)(?::([^%]*))?%")
 
+GENERAL = 0.35  # of what no tool serves
 PLAIN, BARE = 0.1, 0.3  # of requests name parameters one by one; of results are fields that nobody could foresee
 
 
@@ -298,7 +300,8 @@ def unserved(
 ) -> str:
     """A request for a tool that is not on offer, in words that none of those on offer uses.
 
-    `near` of them are for another tool of a domain that is on offer: to remove what can only be listed.
+    `near` of them are for another tool of a domain that is on offer: to remove what can only be listed. As many again
+    and more ask what no tool of the catalogue knows: who wrote a book, or for a poem.
     """
     offered = list(offered)
     domains = {each.entry.domain for each in offered}
@@ -311,6 +314,12 @@ def unserved(
         if entry.asks not in firsts and not verbs & {name.split("_")[0] for name in entry.names}:
             given, text = filled(rng, values, entry, rng.choice(entry.asks))
             return typed(rng, text, given.values())
+    if near and rng.random() < GENERAL:
+        asks = " ".join(re.sub(r"\{[^{}]*\}", "", ask) for each in offered for ask in each.entry.asks)
+        for _ in range(10):
+            text = outside(rng, "").user
+            if not words_of(text) & (known | words_of(asks)):
+                return text
     for _ in range(50):
         entry = rng.choice(entries)
         if entry.domain not in domains and not words_of(" ".join(entry.names)) & known:

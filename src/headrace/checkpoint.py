@@ -11,6 +11,8 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from headrace import defaults, models, nano
 from headrace.defaults import Defaults
 from headrace.errors import FileInvalid, ModelNotFound, Unsupported
@@ -18,11 +20,13 @@ from headrace.models import lfm2, lfm2_moe
 from headrace.plan import Plan
 from headrace.text.template import FALLBACK_LFM2, FALLBACK_LFM25, Template
 from headrace.text.tokenizer import Tokenizer
-from headrace.weights import gguf, safetensors
+from headrace.weights import safetensors, split
 from headrace.weights.fields import Fields
 from headrace.weights.tensor import Weights
 
 END_OF_TURN = ("<|im_end|>", "<|endoftext|>")  # end an answer whatever else a file says
+# Beside the one id that the tokenizer reads: llama.cpp's ends of a turn and of a message, and Ollama's list.
+GGUF_END_IDS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id", "tokenizer.ggml.eos_token_ids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,24 +87,26 @@ class _Found:
 
 
 def _read_gguf(path: Path) -> _Found:
-    file = gguf.read(path)
-    fields = Fields(str(path), file.metadata)
+    parts = split.read(path)
+    metadata, tensors = parts[0].metadata, split.tensors(parts)
+    fields = Fields(str(path), metadata)
     architecture = _by_gguf_architecture(fields)
-    config = architecture.config_from_gguf(fields, file.tensors)
+    config = architecture.config_from_gguf(fields, tensors)
     plan = architecture.plan(config)
     return _Found(
         architecture=architecture,
         config=config,
         plan=plan,
-        weights=architecture.weights_from_gguf(plan.weights(), file.tensors, str(path)),
-        tokenizer=Tokenizer.from_gguf(file.metadata, path),
+        weights=architecture.weights_from_gguf(plan.weights(), tensors, str(path)),
+        tokenizer=Tokenizer.from_gguf(metadata, path),
         template=fields.text("tokenizer.chat_template", ""),
         stated={"general.sampling": defaults.from_gguf(fields)},
+        end_ids=frozenset[int]().union(*(_ids(fields, key) for key in GGUF_END_IDS)),
     )
 
 
 def _read_folder(path: Path) -> _Found:
-    fields = _json(path / "config.json", required=f"{path}: a model folder has a config.json, and this one has none")
+    fields = _json(path / "config.json", required=_no_config(path))
     generation = _json(path / "generation_config.json")
     architecture = _by_model_type(fields)
     config = architecture.config_from_hf(fields)
@@ -117,6 +123,13 @@ def _read_folder(path: Path) -> _Found:
     )
 
 
+def _no_config(path: Path) -> str:
+    """What to say of a folder without one; many a repository is a folder of GGUF files to choose from."""
+    files = sorted(file.name for file in path.glob("*.gguf"))
+    choose = f": give one of its GGUF files, such as {files[0]}" if files else ""
+    return f"{path}: a model folder has a config.json, and this one has none{choose}"
+
+
 def _assemble(path: Path, found: _Found) -> Checkpoint:
     """Adds what the family says where the file says nothing."""
     tokenizer = found.tokenizer
@@ -126,9 +139,9 @@ def _assemble(path: Path, found: _Found) -> Checkpoint:
     family = defaults.family(
         experts=isinstance(found.config, lfm2_moe.Config), layers=backbone.layers, vocab_size=backbone.vocab_size
     )
-    ends = (tokenizer.eos_id, *map(tokenizer.id_of, END_OF_TURN))
+    ends = (tokenizer.eos_id, *map(tokenizer.id_of, END_OF_TURN), *found.end_ids)
     return Checkpoint(
-        name=path.stem if path.is_file() else path.name,
+        name=split.model_name(path) if path.is_file() else path.name,
         path=path,
         architecture=found.architecture.__name__.rpartition(".")[2],
         config=found.config,
@@ -138,7 +151,7 @@ def _assemble(path: Path, found: _Found) -> Checkpoint:
         template=Template(found.template or _fallback(tokenizer), tokenizer.special_names),
         has_template=bool(found.template),
         defaults=defaults.resolve({**found.stated, "model card": family}),
-        end_ids=found.end_ids | {id_ for id_ in ends if id_ is not None},
+        end_ids=frozenset(id_ for id_ in ends if id_ is not None and tokenizer.has(id_)),
     )
 
 
@@ -206,7 +219,7 @@ def _read_text(path: Path) -> str:
 
 
 def _ids(fields: Fields, key: str) -> frozenset[int]:
-    """One id or a list of ids."""
+    """One id or several, in a list (JSON) or an array (GGUF)."""
     value = fields.values.get(key)
-    ids = value if isinstance(value, list) else [value]
-    return frozenset(id_ for id_ in ids if isinstance(id_, int))
+    ids = value.tolist() if isinstance(value, np.ndarray) else value if isinstance(value, list) else [value]
+    return frozenset(id_ for id_ in ids if isinstance(id_, int) and not isinstance(id_, bool))

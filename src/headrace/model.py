@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from mmap import mmap
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -30,6 +31,8 @@ from headrace.text.repair import write_calls
 from headrace.text.stream import TextStream
 from headrace.tools.loop import MAX_ROUNDS, AnyTool, Approve, Toolbox, converse, toolbox_of
 from headrace.tools.schema import parameters_of
+from headrace.weights.mapped import check_whole, files_behind
+from headrace.weights.tensor import Weights
 
 MAX_SEQUENCES = 4  # that decode together; each may grow to the whole window
 KEPT_TOKENS = (
@@ -82,10 +85,13 @@ class Model:
         self.kv = core.kv_type(source.weights, kv)
         _check_memory(source, self.num_ctx, self.kv, memory_bytes())
         blocks = -(-self.num_ctx // core.BLOCK_TOKENS) * MAX_SEQUENCES
+        check_whole(source.path, _files(source.weights))
+        weights = packed.in_panels(source.path, source.weights, progress)
+        self._files = _files(weights)
         try:
             native = core.build(
                 source.plan,
-                packed.in_panels(source.path, source.weights, progress),
+                weights,
                 vocab_size=source.backbone.vocab_size,
                 blocks=blocks,
                 threads=self.threads,
@@ -93,9 +99,15 @@ class Model:
             )
         except ValueError as error:  # weights whose shapes do not fit each other
             raise FileInvalid(source.path, str(error)) from None
-        self._engine = Engine(native, Scheduler(BlockPool(blocks, core.BLOCK_TOKENS), MAX_SEQUENCES))
+        gaps = np.array(source.tokenizer.gaps(source.backbone.vocab_size), np.int32)
+        self._engine = Engine(native, Scheduler(BlockPool(blocks, core.BLOCK_TOKENS), MAX_SEQUENCES, barred=gaps))
         self._constraints = Constraints(Grammars(source.tokenizer, source.backbone.vocab_size, source.end_ids))
         self._kept = {id_ for name in KEPT_TOKENS if (id_ := source.tokenizer.id_of(name)) is not None}
+
+    @property
+    def can_think(self) -> bool:
+        """Whether `think` can be asked of it."""
+        return self._constraints.can_think
 
     def chat(
         self,
@@ -148,6 +160,7 @@ class Model:
     def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         """Logits [tokens, vocab] of the token that follows each of `token_ids`, which are taken as they are."""
         self._check_ids(token_ids)
+        self._check_files()
         sequence = request.Sequence.start(token_ids, Parameters(), len(token_ids), keep_logits=True)
         outputs = self._engine.submit(sequence).stream()
         return np.concatenate([output for output in outputs if isinstance(output, np.ndarray)])
@@ -196,6 +209,7 @@ class Model:
         source = self.checkpoint
         if len(prompt) >= self.num_ctx:
             raise ContextExceeded(len(prompt), self.num_ctx)
+        self._check_files()
         text = TextStream(source.tokenizer, sampling.stop, keep or ())
         sequence = request.Sequence.start(
             prompt, sampling, self.num_ctx, end_ids=source.end_ids, text=text, constraint=constraint
@@ -206,6 +220,10 @@ class Model:
             elif isinstance(output, Finished):
                 yield Done(output.reason, output.usage, output.timings)
 
+    def _check_files(self) -> None:
+        """The weights are mapped, not read: a file that somebody cut off is noticed here, and not where it kills."""
+        check_whole(self.checkpoint.path, self._files)
+
     def _check_ids(self, ids: Sequence[int]) -> None:
         if not 0 < len(ids) <= self.num_ctx:
             raise RequestInvalid(f"{len(ids)} token ids were given: the window holds 1 to {self.num_ctx}")
@@ -213,6 +231,10 @@ class Model:
         for id_ in ids:
             if not 0 <= id_ < vocab_size:
                 raise RequestInvalid(f"token id {id_} is out of range: the model has {vocab_size} tokens")
+
+
+def _files(weights: Weights) -> tuple[mmap, ...]:
+    return files_behind(tensor.data for tensors in weights.values() for tensor in tensors)
 
 
 def _check_size(name: str, value: int, most: int) -> None:

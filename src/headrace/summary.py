@@ -10,7 +10,7 @@ from typing import Any
 
 from headrace.checkpoint import Checkpoint
 from headrace.engine.core import BLOCK_TOKENS, KV, kv_type
-from headrace.models import lfm2, lfm2_moe
+from headrace.models import lfm2
 from headrace.plan import Step
 from headrace.weights.tensor import Tensor
 
@@ -32,7 +32,7 @@ KINDS = {
 
 def summarise(source: Checkpoint) -> dict[str, Any]:
     """Plain JSON values; sizes in bytes, windows in tokens."""
-    backbone, config = source.backbone, source.config
+    backbone = source.backbone
     total, active = parameters(source)
     layers = Counter(backbone.layer_types)
     return {
@@ -52,7 +52,7 @@ def summarise(source: Checkpoint) -> dict[str, Any]:
             "head_dim": backbone.head_dim,
             "rope_theta": backbone.rope_theta,
         },
-        "experts": _experts(config),
+        "experts": _experts(source),
         "quantisation": quantisation(source),
         "context": {"default": source.context_length, "largest": backbone.max_position_embeddings},
         "tokenizer": {
@@ -76,8 +76,7 @@ def parameters(source: Checkpoint) -> tuple[int, int]:
     if isinstance(source.config, lfm2.Config):
         return total, total
     experts = sum(_size(tensors) for name, tensors in source.weights.items() if ".experts." in name)
-    config = source.config
-    return total, total - experts + experts * config.num_experts_per_tok // config.num_experts
+    return total, total - experts + experts * source.config.num_experts_per_tok // _expert_count(source)
 
 
 def quantisation(source: Checkpoint) -> dict[str, dict[str, int]]:
@@ -120,17 +119,23 @@ def _shape(tensors: tuple[Tensor, ...]) -> str:
     return f"[{len(tensors)} of {sides} {tensors[0].type}]" if len(tensors) > 1 else f"[{sides} {tensors[0].type}]"
 
 
-def _experts(config: lfm2.Config | lfm2_moe.Config) -> dict[str, Any] | None:
+def _experts(source: Checkpoint) -> dict[str, Any] | None:
+    config = source.config
     if isinstance(config, lfm2.Config):
         return None
     return {
-        "count": config.num_experts,
+        "count": _expert_count(source),
         "per_token": config.num_experts_per_tok,
         "dense_layers": config.num_dense_layers,
         "bias": config.use_expert_bias,
         "normalised": config.norm_topk_prob,
         "scale": config.routed_scaling_factor,
     }
+
+
+def _expert_count(source: Checkpoint) -> int:
+    """Of the tensors, which run; a config.json may say another number. 1 in a model whose layers are all dense."""
+    return next((len(found) for name, found in source.weights.items() if name.endswith("experts.w1")), 1)
 
 
 def _defaults(source: Checkpoint) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, product
-from math import sqrt
+from math import prod, sqrt
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -199,7 +199,9 @@ def _metadata(
     name: str, architecture: ModuleType, config: Any, quant: str, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Any]:
     empty = np.empty(0, np.uint8)
-    weights = {weight: (Tensor(weight, "F32", shape[-2:], empty),) for weight, shape in shapes.items()}
+    weights = {
+        weight: (Tensor(weight, "F32", shape[-2:], empty),) * prod(shape[:-2]) for weight, shape in shapes.items()
+    }
     template = Path(text.__file__).parent / "templates" / "lfm2.jinja"
     return {
         "general.architecture": architecture.GGUF_ARCHITECTURE,

@@ -227,6 +227,8 @@ def test_a_terminal_is_asked_before_a_tool_runs(terminal: Open) -> None:
         (("--tool", "sys:path"), "--tool 'sys:path' is a list: expected a function"),
         (("--format", "nowhere.json"), "there is no file 'nowhere.json'"),
         (("--format", __file__), "not valid JSON"),
+        (("--format", ""), "--format is empty: give json, or a file"),
+        (("--format", "/"), "'/' is a folder: give json, or a file"),
         (("--grammar", "rules.txt"), "rules.txt is no grammar by its name: expected .gbnf or .lark"),
         (("--format", "json", "--grammar", "x.gbnf"), "give one of them"),
     ],

@@ -73,7 +73,7 @@ def test_settings_and_what_they_show(terminal: Terminal) -> None:
     terminal.send("/show template", "<|im_start|>")
     terminal.send("/set verbose")
     terminal.send("Hello", "time to first token:", "peak memory:")
-    for line in ("/set quiet", "/set nothink", "/set think", "/set nowordwrap", "/set wordwrap", "/set noformat"):
+    for line in ("/set quiet", "/set nothink", "/set nowordwrap", "/set wordwrap", "/set noformat"):
         terminal.send(line, f"Set {line.removeprefix('/set ')}.")
 
 
@@ -87,6 +87,7 @@ def test_settings_and_what_they_show(terminal: Terminal) -> None:
         ("/set parameter", "a parameter needs a name and a value"),
         ("/set colour", "there is no setting 'colour'"),
         ("/set format xml", "/set format is 'xml' but should be json"),
+        ("/set think", "nano cannot think aloud"),
         ("/set verbose please", "/set verbose takes nothing more"),
         ("/show weights", "/show needs one of info"),
         ("/load nonesuch", "there is no model 'nonesuch'"),

@@ -8,6 +8,7 @@ import shutil
 from collections import namedtuple
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -17,7 +18,9 @@ from headrace import _core, synthetic
 from headrace.cli import headrace as cli
 from headrace.engine import packed
 from headrace.errors import FileInvalid
+from headrace.weights.gguf import read
 from headrace.weights.mixtures import MIXTURES
+from tests import found_files
 
 IDS = np.random.default_rng(1).integers(300, 60_000, 40).tolist()
 
@@ -172,3 +175,67 @@ def test_what_lies_between_tensors_is_not_lost(file: Path, tmp_path: Path, caplo
     with caplog.at_level(logging.WARNING):
         logits(copy)
     assert "between its tensors" in caplog.text
+
+
+# --- models in parts
+
+
+@pytest.fixture
+def parts(file: Path, tmp_path: Path) -> list[Path]:
+    """The file in three; the first has the metadata and no tensors."""
+    source = read(file)
+    writer = gguf.GGUFWriter(
+        tmp_path / "parts.gguf", source.metadata["general.architecture"], split_max_tensors=30, small_first_shard=True
+    )
+    for key, value in source.metadata.items():
+        if key != "general.architecture":
+            found_files.add(writer, key, value)
+    for name, tensor in source.tensors.items():
+        rows = tensor.data.reshape(*tensor.shape[:-1], -1)
+        writer.add_tensor(name, rows, raw_dtype=gguf.GGMLQuantizationType[tensor.type])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    found = sorted(tmp_path.glob("parts-*.gguf"))
+    assert len(found) >= 3
+    return found
+
+
+def test_each_part_has_a_packed_file_of_its_own(file: Path, parts: list[Path], cache: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    expected = logits(file)
+    only(cache).unlink()
+    with headrace.load(parts[1], progress=lambda done, total: told.append((done, total))) as model:
+        assert model.logits(IDS).tobytes() == expected
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert {total for _, total in told} == {told[-1][0]}
+    made = sorted(cache.iterdir())
+    before = [path.stat().st_mtime_ns for path in made]
+    assert logits(parts[0]) == expected
+    assert [path.stat().st_mtime_ns for path in sorted(cache.iterdir())] == before
+    for part, packed_file in zip(parts, made, strict=True):
+        packed.export(packed_file, tmp_path / "back.gguf")
+        assert (tmp_path / "back.gguf").read_bytes() == part.read_bytes()
+
+
+def test_a_part_that_changed_is_packed_anew_and_no_other(parts: list[Path], cache: Path) -> None:
+    expected = logits(parts[0])
+    made = sorted(cache.iterdir())
+    before = [path.stat().st_ino for path in made]
+    cut(made[-1])
+    assert logits(parts[0]) == expected
+    assert [path.stat().st_ino for path in made[:-1]] == before[:-1]
+    assert packed.damaged(made[-1]) == []
+
+
+def test_room_is_wanted_for_all_parts_before_the_first(
+    parts: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    free = sum(part.stat().st_size for part in parts)  # for each part, and just not for all
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2 * free, free, free))
+    with caplog.at_level(logging.WARNING):
+        logits(parts[0])
+    assert "runs unpacked" in caplog.text
+    assert not list(cache.iterdir())

@@ -26,6 +26,8 @@ class Mutation:
 
 ORACLE = ("tests/models/test_oracle.py",)
 MODEL = ("tests/test_model.py",)
+FOUND = ("tests/test_found.py",)
+VOCABULARY = ("tests/test_vocabulary.py",)
 ENGINE = ("tests/engine/test_engine.py",)
 CORE = ("tests/engine/test_core.py",)
 NATIVE = ("tests/native/test_steps.py", "tests/native/test_sampling.py", "tests/native/test_invariance.py")
@@ -36,7 +38,11 @@ MUTATIONS = (
     # the plan and the models
     Mutation(P + "plan.py", "for member in group),\n        )", "for member in group[::-1]),\n        )", ORACLE),
     Mutation(P + "models/lfm2.py", "if config.layer_types[layer] == ATTENTION:", "if layer % 2:", ORACLE),
-    Mutation(P + "models/lfm2.py", 'rope.number("rope_theta", fields', 'fields.number("rope_theta", fields', ORACLE),
+    Mutation(P + "models/lfm2.py", '_positive(Fields(fields.source, nested), "rope_theta"', '_positive(fields, "rope_theta"', ORACLE),
+    Mutation(P + "models/lfm2.py", "nested = nested.get(ATTENTION, nested)", "pass", FOUND),
+    Mutation(P + "models/lfm2.py", "    if not any(heads):\n", "    if False:\n", FOUND),
+    Mutation(P + "models/lfm2_moe.py", "return layer, router.shape[0]", "return layer, 1 + router.shape[0]", FOUND),
+    Mutation(P + "models/lfm2_moe.py", '"num_experts" if "num_experts" in fields else "num_local_experts"', '"num_experts"', FOUND),
     Mutation(P + "models/lfm2.py", '"embed_tokens" if config.tied else "lm_head"', '"embed_tokens"', ORACLE),
     Mutation(P + "models/lfm2.py", 'for name in ("q_proj", "k_proj", "v_proj")', 'for name in ("k_proj", "q_proj", "v_proj")', ORACLE),
     Mutation(P + "models/lfm2.py", 'weights=[w + "w1"]), p.add("linear", h, weights=[w + "w3"])', 'weights=[w + "w3"]), p.add("linear", h, weights=[w + "w1"])', ORACLE),
@@ -63,9 +69,13 @@ MUTATIONS = (
     Mutation("native/kernels/panels.h", "V::shift_left32(V::shift_right32(word[2], 24), 16)", "V::shift_left32(V::shift_right32(word[2], 24), 15)", ("tests/native/test_panels.py",)),
     Mutation(P + "weights/rounding.py", "(0x7FFF + (bits >> 16 & 1))", "0x7FFF", ("tests/weights",)),
     Mutation(P + "weights/rounding.py", "np.float32(8.5)", "np.float32(8.0)", ("tests/weights",)),
+    Mutation(P + "weights/split.py", "if (is_, of) != (number, count):", "if of != count:", FOUND),
+    Mutation(P + "weights/split.py", "if promised != len(held):", "if promised < len(held):", FOUND),
+    Mutation(P + "weights/mapped.py", "(lost := len(file) - file.size()) > 0", "(lost := len(file) - file.size()) < 0", FOUND),
     Mutation(P + "weights/mapped.py", "if extent.stop > size_bytes:", "if extent.stop > 2 * size_bytes:", ("tests/weights",)),
     Mutation(P + "weights/mapped.py", "if extent.start < previous.stop:", "if extent.start < previous.start:", ("tests/weights",)),
     # words
+    Mutation(P + "text/tokenizer.py", "return kinds[:first] + [_UNUSED] * count", "return kinds", FOUND),
     Mutation(P + "text/tokenizer.py", "if self.bos_id is None or ids[:1] == [self.bos_id]:", "if self.bos_id is None:", ("tests/text",)),
     Mutation(P + "text/prompt.py", "return tokenizer.with_bos(tokenizer.encode_guarded(text, guard))", "return tokenizer.encode(text, add_bos=True)", ("tests/text",)),
     Mutation(P + "text/stream.py", "cut = len(text) - overlap(text, self._stops)", "cut = len(text)", ("tests/text",)),
@@ -90,6 +100,7 @@ MUTATIONS = (
     # the engine
     Mutation(P + "engine/batch.py", "[part.sequence.computed for part in parts]", "[0 for part in parts]", ENGINE),
     Mutation(P + "engine/batch.py", "max(0, sequence.length - p.repeat_last_n)", "0", ENGINE),
+    Mutation(P + "engine/scheduler.py", "mask, self.barred)", "mask)", VOCABULARY),
     Mutation(P + "engine/scheduler.py", "if token in sequence.end_ids:", "if False:", ENGINE),
     Mutation(P + "engine/scheduler.py", "if sequence.length == sequence.limit:", "if sequence.length > sequence.limit:", ENGINE),
     Mutation(P + "engine/scheduler.py", "part.sequence.computed += part.count", "part.sequence.computed += 1", ENGINE),

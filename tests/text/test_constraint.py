@@ -214,5 +214,5 @@ def test_what_cannot_be_asked(form: Form, tools: Any, sentence: str, plain: Cons
 
 
 def test_only_a_model_with_tokens_for_it_thinks(plain: Constraints) -> None:
-    with pytest.raises(RequestInvalid, match="no token for thinking"):
+    with pytest.raises(RequestInvalid, match="no tokens for it"):
         plain.think([1], True)

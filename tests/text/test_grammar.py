@@ -95,7 +95,8 @@ def test_what_an_answer_may_be(format_: Any, text: str, passes: bool, allows: Ca
         ({"properties": {"a": {"type": "array", "uniqueItems": True}}}, "keyword 'uniqueItems' is not supported"),
         ({"type": "string", "format": "regex"}, "keyword 'format: regex' is not supported"),
         ({"type": "strin"}, "Invalid type: strin"),
-        ({"a": {1}}, "format is no JSON schema"),
+        ({"const": {1}}, "format is no JSON schema"),
+        ({"choise": ["a"]}, 'format is .* but should be "json", a JSON schema, or'),
     ],
 )
 def test_what_is_no_format_says_why(format_: Any, sentence: str, grammars: Grammars) -> None:

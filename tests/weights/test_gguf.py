@@ -249,11 +249,6 @@ BROKEN = {
         FileInvalid,
         "cut off",
     ),
-    "split": (
-        file_of([pair("split.count", U32, struct.pack("<I", 3))], []),
-        Unsupported,
-        "split over 3 files: join them",
-    ),
     "Q2_K": (one(10, (256,)), Unsupported, "tensor 't' is Q2_K, which is not supported yet: use F32, F16, BF16"),
     "type 999": (one(999), Unsupported, "tensor 't' is type 999, which is not supported"),
     "no axes": (one(0, ()), FileInvalid, "has 0 axes"),

@@ -25,8 +25,8 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "system": "TEXT           what the model is told first; without TEXT nothing",
         "format": "json           ask for JSON, and say if the answer is none",
         "noformat": "               any answer",
-        "think": "               show what the model thinks aloud",
-        "nothink": "               hide it",
+        "think": "               let the model think aloud first",
+        "nothink": "               keep it from that",
         "verbose": "               print times and rates after each answer",
         "quiet": "               do not",
         "wordwrap": "               wrap lines and render Markdown",
@@ -128,7 +128,9 @@ def _set(session: Session, rest: str, set_history: Callable[[bool], None]) -> No
                 raise RequestInvalid(f"/set format is {value!r} but should be json")
             settings.format = "json" if name == "format" else None
         case "think" | "nothink":
-            settings.show_thinking = name == "think"
+            if name == "think" and not session.model.can_think:
+                raise RequestInvalid(f"{session.name} cannot think aloud: its vocabulary has no tokens for it")
+            settings.think = settings.show_thinking = name == "think"
         case "verbose" | "quiet":
             settings.verbose = name == "verbose"
         case "wordwrap" | "nowordwrap":

@@ -26,6 +26,8 @@ def read_form(format_: str | None, grammar: str | None) -> Any:
         return {GRAMMARS[path.suffix]: _text(path)}
     if format_ is None or format_ == JSON:
         return format_
+    if not format_:
+        raise RequestInvalid("--format is empty: give json, or a file with a JSON schema")
     path = Path(format_).expanduser()
     try:
         schema = json.loads(_text(path))
@@ -56,6 +58,8 @@ def _text(path: Path) -> str:
         if path.stat().st_size > LARGEST_BYTES:
             raise FileInvalid(path, f"larger than {LARGEST_BYTES >> 20} MiB: no schema or grammar is")
         return path.read_text(encoding="utf-8")
+    except IsADirectoryError:
+        raise ModelNotFound(f"{str(path)!r} is a folder: give json, or a file") from None
     except FileNotFoundError:
         raise ModelNotFound(f"there is no file {str(path)!r}: give json, or a file that exists") from None
     except (OSError, UnicodeDecodeError) as error:

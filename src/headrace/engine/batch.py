@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -17,17 +17,22 @@ Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
 
 
+def no_ids() -> Int32:
+    return np.zeros(0, np.int32)
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """The tokens of one sequence in a step: `count` of them from its first uncomputed one. `rows` need logits.
 
-    `mask` says which tokens the row may become; None is any.
+    `mask` says which tokens the row may become; None is any but those `barred`, which are never chosen.
     """
 
     sequence: Sequence
     count: int
     rows: range  # relative to the part's first token
     mask: NDArray[np.uint32] | None = None
+    barred: Int32 = field(default_factory=no_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ class Batch:
         sampled = [part.sequence for part in parts for _ in part.rows]
         parameters = [sequence.parameters for sequence in sampled]
         histories = [_history(sequence) for sequence in sampled]
-        biases = [p.logit_bias for p in parameters]
+        biases = [_bias(part) for part in parts for _ in part.rows]
         masks = [part.mask for part in parts for _ in part.rows]
         masked = [mask for mask in masks if mask is not None]
         return cls(
@@ -88,9 +93,9 @@ class Batch:
             seed=np.array([sequence.seed for sequence in sampled], np.uint64),
             history=_join(histories, np.int32),
             history_starts=_offsets(len(history) for history in histories),
-            bias_ids=_join([list(bias) for bias in biases], np.int32),
-            bias_values=_join([list(bias.values()) for bias in biases], np.float32),
-            bias_starts=_offsets(len(bias) for bias in biases),
+            bias_ids=_join([ids for ids, _ in biases], np.int32),
+            bias_values=_join([values for _, values in biases], np.float32),
+            bias_starts=_offsets(len(ids) for ids, _ in biases),
             mask=np.stack(masked) if masked else np.zeros((0, 0), np.uint32),
             mask_rows=np.array(
                 [-1 if mask is None else place - 1 for mask, place in zip(masks, _counted(masks), strict=True)],
@@ -102,6 +107,16 @@ class Batch:
 def _counted(masks: Iterable[Any]) -> Iterator[int]:
     """How many masks there are up to and including each place."""
     return accumulate(mask is not None for mask in masks)
+
+
+def _bias(part: Part) -> tuple[Int32, Float32]:
+    """What is added to logits: by request, and minus infinity, which nothing makes up for."""
+    asked = part.sequence.parameters.logit_bias
+    ids, values = list(asked), list(asked.values())
+    return (
+        np.concatenate([np.array(ids, np.int32), part.barred]),
+        np.concatenate([np.array(values, np.float32), np.full(len(part.barred), -np.inf, np.float32)]),
+    )
 
 
 def _history(sequence: Sequence) -> Int32:

@@ -17,7 +17,7 @@ import os
 import shutil
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from platformdirs import user_cache_dir
 from headrace.engine.core import chosen_isa, load_core
 from headrace.errors import FileInvalid
 from headrace.machine import usable_threads
-from headrace.weights import gguf
+from headrace.weights import gguf, split
 from headrace.weights.mapped import as_bytes, map_file
 from headrace.weights.tensor import Tensor, Weights
 
@@ -131,18 +131,47 @@ class _Source:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the packed form of one file belongs, and what its index must say of the source."""
+
+    source: gguf.GgufFile
+    packed: Path
+    wanted: dict[str, Any]
+
+    @classmethod
+    def of(cls, source: gguf.GgufFile, types: frozenset[str]) -> _Place:
+        wanted = _Source.of(source.path, source.data_start).index(types)
+        digest = hashlib.sha256(wanted["path"].encode()).hexdigest()[:12]
+        return cls(source, folder() / f"{source.path.stem}-{digest}.panels", wanted)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the tensors alone."""
+        return sum(tensor.data.size for tensor in self.source.tensors.values())
+
+
 def _open(path: Path, types: frozenset[str], progress: Progress) -> dict[str, Tensor]:
-    """The packed tensors of a GGUF by its names for them."""
-    source = gguf.read(path)
-    wanted = _Source.of(path, source.data_start).index(types)
-    place = hashlib.sha256(wanted["path"].encode()).hexdigest()[:12]
-    packed = folder() / f"{path.stem}-{place}.panels"
-    if _index(packed, wanted) is None:
-        _write(packed, source, wanted, types, progress)
-    index = _index(packed, wanted)
+    """The packed tensors of a GGUF by its names for them; each of a model's files has a packed one of its own."""
+    places = [_Place.of(source, types) for source in split.read(path)]
+    absent = [place for place in places if _index(place.packed, place.wanted) is None]
+    _check_room(absent)
+    total, before = sum(place.size_bytes for place in absent), 0
+    for place in absent:
+        _write(place, types, _after(before, total, progress))
+        before += place.size_bytes
+    return {name: tensor for place in places for name, tensor in _panels(place).items()}
+
+
+def _after(before: int, total: int, progress: Progress) -> Callable[[int], None]:
+    return lambda done: progress(before + done, total)
+
+
+def _panels(place: _Place) -> dict[str, Tensor]:
+    index = _index(place.packed, place.wanted)
     if index is None:
-        raise FileInvalid(packed, "it does not hold what was just written: is the disk sound?")
-    data = as_bytes(map_file(packed))
+        raise FileInvalid(place.packed, "it does not hold what was just written: is the disk sound?")
+    data = as_bytes(map_file(place.packed))
     return {
         entry["name"]: Tensor(entry["name"], entry["type"], tuple(entry["shape"]), _part(data, entry))
         for entry in index["tensors"]
@@ -172,19 +201,22 @@ def _index(packed: Path, wanted: Mapping[str, Any] | None = None) -> dict[str, A
 # --- writing
 
 
-def _write(packed: Path, source: gguf.GgufFile, wanted: dict[str, Any], types: frozenset[str], say: Progress) -> None:
+def _check_room(places: Iterable[_Place]) -> None:
+    """OSError unless all of them can be written."""
+    needed = sum(p.size_bytes + p.source.data_start + PAGE * (len(p.source.tensors) + 64) for p in places)
+    parent = folder()
+    parent.mkdir(parents=True, exist_ok=True)
+    if needed and (free := shutil.disk_usage(parent).free) < needed * 1.02:
+        raise OSError(f"its packed copy takes {needed / 2**30:.1f} GiB, and {parent} has {free / 2**30:.1f} free")
+
+
+def _write(place: _Place, types: frozenset[str], say: Callable[[int], None]) -> None:
     """Streams: in memory is one tensor for each thread. What was written is read again and compared."""
-    packed.parent.mkdir(parents=True, exist_ok=True)
-    total = sum(tensor.data.size for tensor in source.tensors.values())
-    needed = total + source.data_start + PAGE * (len(source.tensors) + 64)
-    if (free := shutil.disk_usage(packed.parent).free) < needed * 1.02:
-        raise OSError(
-            f"its packed copy takes {needed / 2**30:.1f} GiB, and {packed.parent} has {free / 2**30:.1f} free"
-        )
+    source, packed = place.source, place.packed
     entries = _layout(source, types)
     if not _gaps_are_zero(source):
         raise OSError("there is something between its tensors that a packed file would not keep")
-    index = {"source": wanted, "header": {}, "tensors": entries, "size_bytes": 0}
+    index = {"source": place.wanted, "header": {}, "tensors": entries, "size_bytes": 0}
     room = _round(_PREAMBLE.size + len(json.dumps(index)) + 64 * (len(entries) + 2))  # checksums and places come later
     part = packed.with_name(f"{packed.name}.{os.getpid()}.part")
     try:
@@ -194,7 +226,7 @@ def _write(packed: Path, source: gguf.GgufFile, wanted: dict[str, Any], types: f
             for entry, data in _packed(source, entries):
                 entry |= _append(file, _round(file.tell()), data)
                 done += data.size
-                say(done, total)
+                say(done)
             index["size_bytes"] = file.tell()
             encoded = json.dumps(index).encode()
             assert _PREAMBLE.size + len(encoded) <= room, "the index outgrew its room"

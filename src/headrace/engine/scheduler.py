@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.engine.batch import Part
+from headrace.engine.batch import Part, no_ids
 from headrace.engine.cache import BlockPool
 from headrace.engine.request import Sequence
 from headrace.errors import HeadraceError
@@ -24,11 +24,15 @@ CHUNK_TOKENS = 512  # of prompts, in one step
 
 @dataclass(slots=True)
 class Scheduler:
-    """Owns the queues. Sequences that are admitted decode together, one token a step, beside chunks of new prompts."""
+    """Owns the queues. Sequences that are admitted decode together, one token a step, beside chunks of new prompts.
+
+    `barred` are ids that are never sampled, whatever a request says.
+    """
 
     pool: BlockPool
     max_sequences: int
     chunk_tokens: int = CHUNK_TOKENS
+    barred: NDArray[np.int32] = field(default_factory=no_ids)
     waiting: deque[Sequence] = field(default_factory=deque)
     running: list[Sequence] = field(default_factory=list)
 
@@ -121,7 +125,7 @@ class Scheduler:
         except HeadraceError as error:
             self._fail(sequence, error)
             return None
-        return Part(sequence, count, range(count - 1, count), mask)
+        return Part(sequence, count, range(count - 1, count), mask, self.barred)
 
     def _take(self, sequence: Sequence, token: int) -> None:
         """The token that was sampled, and those that its grammar forces after it."""

@@ -70,10 +70,11 @@ def config_from_hf(fields: Fields) -> Config:
 def config_from_gguf(fields: Fields, tensors: Mapping[str, Tensor], architecture: str = GGUF_ARCHITECTURE) -> Config:
     """Reads GGUF metadata; what the tensors' shapes say wins over what the metadata says."""
     key = architecture + "."
-    kv_heads = _kv_heads(fields, key)
+    _refuse_variants(fields, key)
     heads = fields.integer(key + "attention.head_count", least=1)
-    _check_heads(fields.source, heads, max(kv_heads))
     vocab, hidden = _shape(fields.source, tensors, "token_embd.weight", 2)
+    kv_heads = _kv_heads(fields, key, tensors)
+    _check_heads(fields.source, heads, max(kv_heads))
     first_attention, first_conv = _first(kv_heads, True), _first(kv_heads, False)
     head_dim = hidden // heads
     if first_attention is not None:
@@ -89,7 +90,7 @@ def config_from_gguf(fields: Fields, tensors: Mapping[str, Tensor], architecture
         num_key_value_heads=max(kv_heads) or heads,
         head_dim=head_dim,
         norm_eps=fields.number(key + "attention.layer_norm_rms_epsilon", 1e-5),
-        rope_theta=fields.number(key + "rope.freq_base", 1e6),
+        rope_theta=_positive(fields, key + "rope.freq_base", 1e6),
         conv_taps=taps,
         conv_bias=False,
         tied="output.weight" not in tensors,
@@ -188,10 +189,13 @@ def weights_from_gguf(names: list[str], tensors: Mapping[str, Tensor], source: s
 
 def hf_tensor(name: str, tensors: Mapping[str, Tensor], source: str) -> Tensor:
     suffix = "" if name.endswith("bias") else ".weight"
-    for prefix in ("model.", ""):
-        if tensor := tensors.get(prefix + name + suffix):
-            return squeeze_taps(tensor) if name.endswith("conv.conv") else tensor
-    raise FileInvalid(source, f"the tensor {name}{suffix} is missing")
+    stem, _, part = name.rpartition(".")
+    for candidate in (name, f"{stem}.{MLX_NAMES.get(part, part)}"):
+        for prefix in ("model.", ""):
+            if tensor := tensors.get(prefix + candidate + suffix):
+                return squeeze_taps(tensor) if name.endswith("conv.conv") else tensor
+    untied = ": the embedding serves if config.json says tie_word_embeddings is true" if name == "lm_head" else ""
+    raise FileInvalid(source, f"the tensor {name}{suffix} is missing{untied}")
 
 
 def gguf_tensor(name: str, tensors: Mapping[str, Tensor], source: str) -> Tensor:
@@ -239,10 +243,14 @@ GGUF_LAYER_NAMES = {
 }
 
 
+# As mlx-lm writes the folders that it converts.
+MLX_NAMES = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
+
+
 def squeeze_taps(tensor: Tensor) -> Tensor:
-    """Conv1d keeps depthwise taps as [H, 1, K]."""
-    if len(tensor.shape) == 3 and tensor.shape[1] == 1:
-        return Tensor(tensor.name, tensor.type, (tensor.shape[0], tensor.shape[2]), tensor.data)
+    """Conv1d keeps depthwise taps as [H, 1, K], and mlx-lm as [H, K, 1]: the same numbers in the same order."""
+    if len(tensor.shape) == 3 and 1 in tensor.shape[1:]:
+        return Tensor(tensor.name, tensor.type, (tensor.shape[0], tensor.shape[1] * tensor.shape[2]), tensor.data)
     return tensor
 
 
@@ -277,19 +285,34 @@ def _layer_types(fields: Fields) -> tuple[str, ...]:
 
 
 def _rope_theta(fields: Fields) -> float:
-    """Old configs keep theta at the top, newer ones in `rope_parameters`."""
-    nested: Any = fields.values.get("rope_parameters") or fields.values.get("rope_scaling") or {}
-    if not isinstance(nested, dict):
-        raise FileInvalid(fields.source, "rope_parameters should be an object")
-    kind = nested.get("rope_type", nested.get("type", "default"))
-    if kind != "default":
-        raise Unsupported(f"{fields.source}: rotary embeddings of type {kind!r} are not supported, only 'default'")
-    rope = Fields(fields.source, nested)
-    return rope.number("rope_theta", fields.number("rope_theta", 1e6))
+    """Old configs keep theta at the top, newer ones in `rope_parameters`, some of them for each kind of layer."""
+    theta = _positive(fields, "rope_theta", 1e6)
+    for key in ("rope_scaling", "rope_parameters"):
+        nested: Any = fields.values.get(key) or {}
+        if isinstance(nested, dict):
+            nested = nested.get(ATTENTION, nested)
+        if not isinstance(nested, dict):
+            raise FileInvalid(fields.source, f"{key} should be an object")
+        kind = nested.get("rope_type") or nested.get("type") or "default"
+        if kind != "default":
+            raise Unsupported(f"{fields.source}: rotary embeddings of type {kind!r} are not supported, only 'default'")
+        theta = _positive(Fields(fields.source, nested), "rope_theta", theta)
+    return theta
 
 
-def _kv_heads(fields: Fields, key: str) -> list[int]:
-    """Key-value heads of each layer; 0 marks a convolution, and there is no other sign of it in a GGUF file."""
+def _positive(fields: Fields, key: str, default: float) -> float:
+    """Ollama's first converter wrote a theta of 0 where it did not know the spelling: nothing can be made of that."""
+    value = fields.number(key, default)
+    if value <= 0:
+        raise FileInvalid(fields.source, f"{key} is {value:g} but should be more than 0: convert the model again")
+    return value
+
+
+def _kv_heads(fields: Fields, key: str, tensors: Mapping[str, Tensor]) -> list[int]:
+    """Key-value heads of each layer; 0 marks a convolution.
+
+    Ollama's converter writes only zeros for a model whose config.json has `full_attn_idxs`: there the tensors know.
+    """
     count = fields.integer(key + "block_count", least=1)
     value = fields.values.get(key + "attention.head_count_kv")
     if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.kind not in "iu":
@@ -299,9 +322,36 @@ def _kv_heads(fields: Fields, key: str) -> list[int]:
         raise FileInvalid(fields.source, f"{key}attention.head_count_kv has {len(heads)} numbers for {count} layers")
     if not all(0 <= number <= LARGEST for number in heads):
         raise FileInvalid(fields.source, f"{key}attention.head_count_kv has a number out of range")
+    if not any(heads):
+        heads = [_attention_heads(fields.source, tensors, layer) for layer in range(count)]
     if len(set(heads) - {0}) > 1:
         raise Unsupported(f"{fields.source}: attention layers with different numbers of key-value heads")
     return heads
+
+
+def _refuse_variants(fields: Fields, key: str) -> None:
+    """Of the same architecture to llama.cpp, and other models to us: embedders, audio, stretched windows."""
+    if not fields.flag(key + "attention.causal", True):
+        raise Unsupported(
+            f"{fields.source}: it attends both ways ({key}attention.causal), so it embeds and never writes"
+        )
+    if window := fields.integer(key + "attention.sliding_window", 0):
+        raise Unsupported(f"{fields.source}: attention in a sliding window of {window} tokens is not supported")
+    if (scaling := fields.text(key + "rope.scaling.type", "none")) != "none":
+        raise Unsupported(
+            f"{fields.source}: rotary embeddings of type {scaling!r} ({key}rope.scaling.type) "
+            "are not supported, only 'none'"
+        )
+
+
+def _attention_heads(source: str, tensors: Mapping[str, Tensor], layer: int) -> int:
+    """How many key-value heads the tensors of a layer have: 0 where it has no keys."""
+    name = f"blk.{layer}.attn_{{}}.weight"
+    if name.format("k") not in tensors:
+        return 0
+    (head_dim,) = _shape(source, tensors, name.format("k_norm"), 1)
+    rows, _ = _shape(source, tensors, name.format("k"), 2)
+    return rows // head_dim
 
 
 def _check_heads(source: str, heads: int, kv_heads: int) -> None:

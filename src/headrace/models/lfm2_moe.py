@@ -35,12 +35,13 @@ class Config:
 
 
 def config_from_hf(fields: Fields) -> Config:
+    experts = "num_experts" if "num_experts" in fields else "num_local_experts"
     return _checked(
         fields.source,
         Config(
             backbone=lfm2.config_from_hf(fields),
             num_dense_layers=fields.integer("num_dense_layers", 2),
-            num_experts=fields.integer("num_experts", least=1),
+            num_experts=fields.integer(experts, least=1),
             num_experts_per_tok=fields.integer("num_experts_per_tok", least=1),
             use_expert_bias=fields.flag("use_expert_bias", True),
             norm_topk_prob=fields.flag("norm_topk_prob", True),
@@ -53,18 +54,30 @@ def config_from_gguf(fields: Fields, tensors: Mapping[str, Tensor]) -> Config:
     key = GGUF_ARCHITECTURE + "."
     if (gating := fields.integer(key + "expert_gating_func", SIGMOID)) != SIGMOID:
         raise Unsupported(f"{fields.source}: expert_gating_func {gating} is not supported, only {SIGMOID} (sigmoid)")
+    backbone = lfm2.config_from_gguf(fields, tensors, GGUF_ARCHITECTURE)
+    dense, experts = _found_experts(fields.source, backbone.layers, tensors)
     return _checked(
         fields.source,
         Config(
-            backbone=lfm2.config_from_gguf(fields, tensors, GGUF_ARCHITECTURE),
-            num_dense_layers=fields.integer(key + "leading_dense_block_count", 0),
-            num_experts=fields.integer(key + "expert_count", least=1),
+            backbone=backbone,
+            num_dense_layers=dense,
+            num_experts=experts,
             num_experts_per_tok=fields.integer(key + "expert_used_count", least=1),
             use_expert_bias=any(name.endswith(".exp_probs_b.bias") for name in tensors),
             norm_topk_prob=fields.flag(key + "expert_weights_norm", True),
-            routed_scaling_factor=fields.number(key + "expert_weights_scale", 1.0),
+            routed_scaling_factor=fields.number(key + "expert_weights_scale", 1.0) or 1.0,  # 0 is llama.cpp's "none"
         ),
     )
+
+
+def _found_experts(source: str, layers: int, tensors: Mapping[str, Tensor]) -> tuple[int, int]:
+    """How many layers come before the first router, and how many experts that chooses among: the metadata may differ
+    (`leading_dense_block_count`, `expert_count`), and the tensors are what runs.
+    """
+    for layer in range(layers):
+        if router := tensors.get(f"blk.{layer}.{GGUF_EXPERT_NAMES['gate']}"):
+            return layer, router.shape[0]
+    raise FileInvalid(source, f"no layer has a router ({GGUF_EXPERT_NAMES['gate']}): the file is not what it says")
 
 
 def gguf_metadata(config: Config, tensors: Weights) -> dict[str, Any]:
@@ -76,7 +89,7 @@ def gguf_metadata(config: Config, tensors: Weights) -> dict[str, Any]:
     key = GGUF_ARCHITECTURE + "."
     width = next(weights[0].shape[0] for name, weights in tensors.items() if name.endswith("experts.w1"))
     found = lfm2.gguf_metadata(config.backbone, tensors, GGUF_ARCHITECTURE) | {
-        key + "expert_count": config.num_experts,
+        key + "expert_count": next(len(found) for name, found in tensors.items() if name.endswith("experts.w1")),
         key + "expert_used_count": config.num_experts_per_tok,
         key + "expert_feed_forward_length": width,
         key + "leading_dense_block_count": config.num_dense_layers,
@@ -147,9 +160,12 @@ GGUF_EXPERT_NAMES = {
 
 
 def _hf_experts(name: str, tensors: Mapping[str, Tensor], source: str) -> tuple[Tensor, ...]:
-    """The matrices of all experts of a layer, from a fused tensor (transformers 5 in memory) or one file entry each."""
+    """The matrices of all experts of a layer: one entry each, stacked (mlx-lm), or also fused (transformers 5)."""
     stem, part = name.rsplit(".", 1)
+    stacked = f"{stem.removesuffix('experts')}switch_mlp.{lfm2.MLX_NAMES[part]}.weight"
     for prefix in ("model.", ""):
+        if (stack := tensors.get(prefix + stacked)) is not None:
+            return _stack(stack, source)
         fused = tensors.get(prefix + stem + (".down_proj" if part == "w2" else ".gate_up_proj"))
         if fused is not None:
             return tuple(_half(matrix, part) for matrix in _stack(fused, source))

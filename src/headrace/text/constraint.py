@@ -220,6 +220,11 @@ class Constraints:
         self._grammars = grammars
         self._tokens = {name: grammars.tokenizer.id_of(name) for name in (CALL_START, CALL_END, THINK_START, THINK_END)}
 
+    @property
+    def can_think(self) -> bool:
+        """Whether the vocabulary has tokens that a thought stands between."""
+        return self._tokens[THINK_START] is not None and self._tokens[THINK_END] is not None
+
     def think(self, prompt: list[int], asked: bool | None) -> tuple[list[int], bool]:
         """The prompt with a thought opened or closed at its end, as asked, and whether the reply begins inside one.
 
@@ -229,7 +234,7 @@ class Constraints:
         opened = self._grammars.tokenizer.decode(prompt[-8:], skip_special=False).rstrip().endswith(THINK_START)
         if start is None or end is None:
             if asked:
-                raise RequestInvalid("think is True but the model's vocabulary has no token for thinking: leave it out")
+                raise RequestInvalid("think: this model cannot think aloud, its vocabulary has no tokens for it")
             return prompt, opened
         if asked and not opened:
             return [*prompt, start], True

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import RequestInvalid
-from headrace.text.json_schema import without_foreign_formats
+from headrace.text.json_schema import looks_like_a_schema, without_foreign_formats
 from headrace.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Grammars:
 
     def all_but(self, tokens: Collection[int]) -> Mask:
         """The mask that allows all tokens but these; rows without a token are none."""
-        return self.mask(range(self.tokenizer.vocab_size)) & ~self.mask(tokens)
+        return self.mask(self.tokenizer.ids()) & ~self.mask(tokens)
 
     def vocabulary(self) -> Vocabulary:
         """What grammars need to know of the tokens, made when it is first asked for."""
@@ -158,13 +158,15 @@ def answer_grammar(format_: Any) -> str:
 
     if format_ == "json":
         format_ = {"type": ["object", "array"]}
-    if not isinstance(format_, Mapping):
+    named = isinstance(format_, Mapping) and len(format_) == 1 and next(iter(format_)) in KINDS
+    if not isinstance(format_, Mapping) or not (named or looks_like_a_schema(format_)):
         raise RequestInvalid(
             f'format is {str(format_)[:60]!r} but should be "json", a JSON schema, or {{"{KINDS[0]}": ...}} '
             f"(likewise {', '.join(KINDS[1:])})"
         )
-    if len(format_) == 1 and (kind := next(iter(format_))) in KINDS:
-        return _of_kind(kind, format_[kind])
+    if named:
+        ((kind, value),) = format_.items()
+        return _of_kind(kind, value)
     options: JsonCompileOptions = {"whitespace_pattern": _JSON_SPACE}
     try:
         return _bounded(LLMatcher.grammar_from_json_schema(json.dumps(without_foreign_formats(format_)), options))

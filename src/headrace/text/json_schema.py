@@ -28,6 +28,10 @@ _UNSUPPORTED: Final = (
     "dependencies", "dependentRequired", "dependentSchemas", "unevaluatedItems", "unevaluatedProperties",
     "$dynamicRef", "$recursiveRef",
 )  # fmt: skip
+_ANNOTATIONS: Final = frozenset(
+    {"$schema", "$id", "$anchor", "$defs", "definitions", "$comment", "title", "description", "default", "examples"}
+    | {"deprecated", "readOnly", "writeOnly", "contentEncoding", "contentMediaType", "contentSchema"}
+)
 FORMATS: Final = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
 )
@@ -47,6 +51,11 @@ def refuse_unsupported(schema: Mapping[str, Any], where: str, also: Sequence[str
             raise unsupported(keyword, where)
     if schema.get("format") in _UNSUPPORTED_FORMATS:
         raise unsupported(f"format: {schema['format']}", where)
+
+
+def looks_like_a_schema(schema: Mapping[str, Any]) -> bool:
+    """Whether it is empty or has any word of the specification: misspelt words alone would allow everything."""
+    return not schema or not schema.keys().isdisjoint(OF_A_TYPE | OF_ANY | _ANNOTATIONS | set(_UNSUPPORTED))
 
 
 def unsupported(keyword: str, where: str) -> RequestInvalid:

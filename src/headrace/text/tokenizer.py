@@ -29,6 +29,9 @@ _CONTROL: Final = 3
 _USER_DEFINED: Final = 4
 _UNUSED: Final = 5
 
+# Who converts names the split of the text: LFM2's is "lfm2" to llama.cpp, and to Ollama the same as Llama 3's.
+_PRE_TOKENIZERS: Final = ("lfm2", "llama-bpe")
+
 # The family's names, for files that name none.
 _FAMILY: Final = MappingProxyType(
     {"bos_token": "<|startoftext|>", "eos_token": "<|im_end|>", "pad_token": "<|pad|>"},
@@ -104,10 +107,10 @@ class Tokenizer:
         `source` is what errors name (the file's path). Raises FileInvalid (a key is missing or makes no sense) and
         Unsupported (another tokenizer model or pre-tokenizer).
         """
-        _require(metadata, "tokenizer.ggml.model", "gpt2", "tokenizer model", source)
-        _require(metadata, "tokenizer.ggml.pre", "lfm2", "pre-tokenizer", source)
+        _require(metadata, "tokenizer.ggml.model", ("gpt2",), "tokenizer model", source)
+        _require(metadata, "tokenizer.ggml.pre", _PRE_TOKENIZERS, "pre-tokenizer", source)
         tokens = _strings(metadata, "tokenizer.ggml.tokens", source)
-        kinds = _token_types(metadata, len(tokens), source)
+        kinds = _without_padding(tokens, _token_types(metadata, len(tokens), source))
         used = [(content, i) for i, (content, kind) in enumerate(zip(tokens, kinds, strict=True)) if kind != _UNUSED]
         vocabulary = dict(used)
         if len(vocabulary) != len(used) or not used:
@@ -187,9 +190,24 @@ class Tokenizer:
         except KeyError:  # an added token that is not spelled in the byte alphabet: the decoder takes it as it is
             return content.encode()
 
+    def has(self, token: int) -> bool:
+        """Whether the id is a token's."""
+        return 0 <= token < self.vocab_size and self._backend.id_to_token(token) is not None
+
+    def ids(self) -> list[int]:
+        """The ids of all tokens, in order."""
+        return sorted(self._backend.get_vocab().values())
+
+    def gaps(self, rows: int) -> list[int]:
+        """The ids below `rows` that are no token's: rows that fill an embedding up to a round number, and holes.
+
+        They were never trained: what a model scores for them is noise.
+        """
+        return sorted(set(range(rows)).difference(self._backend.get_vocab().values()))
+
     def known_bytes(self, token: int) -> bytes:
         """As `token_bytes`, but none for an id that is no token, as for the padding rows of an embedding."""
-        return self.token_bytes(token) if self._backend.id_to_token(token) is not None else b""
+        return self.token_bytes(token) if self.has(token) else b""
 
     def id_of(self, content: str) -> int | None:
         """The id of the one token whose text is `content`, or None."""
@@ -326,10 +344,11 @@ def _missing(metadata: Mapping[str, Any], key: str, source: object) -> Any:
     return metadata[key]
 
 
-def _require(metadata: Mapping[str, Any], key: str, expected: str, what: str, source: object) -> None:
+def _require(metadata: Mapping[str, Any], key: str, expected: Sequence[str], what: str, source: object) -> None:
     found = _missing(metadata, key, source)
-    if not isinstance(found, str) or found != expected:
-        raise Unsupported(f"{source}: the {what} {found!r} ({key}) is not supported, expected {expected!r}")
+    if not isinstance(found, str) or found not in expected:
+        names = " or ".join(map(repr, expected))
+        raise Unsupported(f"{source}: the {what} {found!r} ({key}) is not supported, expected {names}")
 
 
 def _strings(metadata: Mapping[str, Any], key: str, source: object) -> list[str]:
@@ -348,6 +367,15 @@ def _token_types(metadata: Mapping[str, Any], count: int, source: object) -> lis
     if len(kinds) != count:
         raise FileInvalid(source, f"tokenizer.ggml.token_type has {len(kinds)} entries for {count} tokens")
     return kinds
+
+
+def _without_padding(tokens: Sequence[str], kinds: list[int]) -> list[int]:
+    """Ollama fills the vocabulary up with [PAD0], [PAD1], ... as if they were added tokens: they are none."""
+    count = next((i for i, token in enumerate(reversed(tokens)) if token == "[PAD0]"), -1) + 1
+    first = len(tokens) - count
+    if tokens[first:] != [f"[PAD{i}]" for i in range(count)] or set(kinds[first:]) - {_USER_DEFINED}:
+        return kinds
+    return kinds[:first] + [_UNUSED] * count
 
 
 def _gguf_special_tokens(metadata: Mapping[str, Any], tokens: Sequence[str], source: object) -> dict[str, str]:

@@ -79,13 +79,13 @@ class GgufFile:
 
 
 def read(path: Path) -> GgufFile:
-    """Reads a header and maps the tensors; FileInvalid or Unsupported says what is wrong with the file."""
+    """Reads a header and maps the tensors; FileInvalid or Unsupported says what is wrong with the file.
+
+    Of a model in several files this is one: see `split`.
+    """
     header = _Cursor(path, map_file(path))
     version, tensor_count, pair_count = _read_preamble(header)
     metadata = _read_metadata(header, pair_count)
-    files = metadata.get("split.count")
-    if isinstance(files, int) and files > 1:
-        raise Unsupported(f"{path}: the model is split over {files} files: join them with `llama-gguf-split --merge`")
     alignment = _alignment(path, metadata)
     header.expect(tensor_count, 32, "tensors")  # no name, one axis
     claims = [_read_claim(header) for _ in range(tensor_count)]

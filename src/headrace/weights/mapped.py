@@ -39,6 +39,29 @@ def as_bytes(mapped: mmap.mmap) -> NDArray[np.uint8]:
     return np.frombuffer(mapped, np.uint8)
 
 
+def files_behind(arrays: Iterable[NDArray[np.uint8]]) -> tuple[mmap.mmap, ...]:
+    """The mapped files that arrays are views of, each once; an array in memory has none."""
+    found: dict[int, mmap.mmap] = {}
+    for array in arrays:
+        base: object = array
+        while isinstance(base, np.ndarray | memoryview):
+            base = base.base if isinstance(base, np.ndarray) else base.obj
+        if isinstance(base, mmap.mmap):
+            found[id(base)] = base
+    return tuple(found.values())
+
+
+def check_whole(path: Path, files: Iterable[mmap.mmap]) -> None:
+    """FileInvalid if a mapped file has been cut off since: whoever reads there what is gone is killed (SIGBUS)."""
+    for file in files:
+        if (lost := len(file) - file.size()) > 0:
+            raise FileInvalid(
+                path,
+                f"the file, or its packed copy, has lost {lost} bytes since it was opened: "
+                "let whatever writes it finish, and load the model again",
+            )
+
+
 def shown(name: object) -> str:
     """A name out of a file as an error may print it: quoted, and not as long as the file would have it."""
     quoted = repr(name[:80] if isinstance(name, str) else name)
