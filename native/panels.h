@@ -3,14 +3,22 @@
 // blocks (the sign of Q8_0 is turned), of exactly the same size, so it can be undone.
 //
 // A quad is the weights of four neighbouring columns. A vector of 64 bytes has one quad of 16 rows: byte 4 c + b is
-// column b of row c.
-//   Q4_0  a group:  8 vectors, quad j of rows 0 .. 15 in the low nibbles and of rows 16 .. 31 in the high ones;
-//                   32 fp16 d
-//   Q8_0  a group:  8 x 2 vectors, quad j of rows 0 .. 15, then of rows 16 .. 31, each weight plus 128; 32 fp16 d
-//   Q6_K  a group:  8 vectors of low nibbles as in Q4_0; 4 vectors of high bits, vector i holding those of quad 2 i
-//                   (rows 0 .. 15 in bits 0 and 1, rows 16 .. 31 in bits 2 and 3) and of quad 2 i + 1 (bits 4 to 7);
-//                   int8 s of columns 0 .. 15 for 32 rows, then of columns 16 .. 31
+// column b of row c. Of n bits a weight, it has the quads of 8 / n such half panels, from the low bits up: quad 0 of
+// rows 0 .. 15, quad 0 of rows 16 .. 31, quad 1 of rows 0 .. 15, ...
+//   Q4_0, Q4_1, IQ4_NL      a group:  8 vectors of nibbles; 32 fp16 d; 32 fp16 m of Q4_1
+//   Q5_0, Q5_1              a group:  8 vectors of nibbles, 2 of fifth bits; 32 fp16 d; 32 fp16 m of Q5_1
+//   Q8_0                    a group:  16 vectors of bytes, each weight plus 128; 32 fp16 d
+//   Q6_K                    a group:  8 vectors of nibbles, 4 of the two bits above them; int8 s of columns 0 .. 15 for
+//                                     32 rows, then of columns 16 .. 31
 //         after each 8 groups: 32 fp16 d
+//   Q4_K                    a group:  8 vectors of nibbles
+//   Q5_K                    a group:  8 vectors of nibbles, 2 of fifth bits
+//         after each 8 groups: 6 vectors of sixes; 32 fp16 d; 32 fp16 e
+//   Q3_K                    a group:  4 vectors of two bits, 2 of third bits
+//         after each 8 groups: 6 vectors of sixes; 32 fp16 d
+// Sixes are the two six-bit numbers of each group: s of columns 0 .. 15 and of columns 16 .. 31 in Q3_K, s and m in the
+// others. A row has sixteen, in order, four in a word of 24 bits; words 0, 1 and 2 are the low bits of three dwords,
+// and byte i of word 3 is the high byte of dword i. Vector 2 i + h holds dword i of rows 16 h to 16 h + 15.
 #pragma once
 #include "weights.h"
 

@@ -16,6 +16,13 @@ constexpr std::array<TypeInfo, kTypes> kInfo = {{
     {"Q8_0", 32, 34, true},
     {"Q4_0", 32, 18, true},
     {"Q6_K", 256, 210, true},
+    {"Q4_1", 32, 20, true},
+    {"Q5_0", 32, 22, true},
+    {"Q5_1", 32, 24, true},
+    {"IQ4_NL", 32, 18, true},
+    {"Q3_K", 256, 110, true},
+    {"Q4_K", 256, 144, true},
+    {"Q5_K", 256, 176, true},
 }};
 
 constexpr std::string_view kPanelsSuffix = "/panels";
@@ -25,7 +32,9 @@ Type type_named(const std::string& weight, const std::string& type) {
     for (int i = 0; i < kTypes; ++i) {
         if (type == kInfo[i].name) return static_cast<Type>(i);
     }
-    reject("weight ", weight, " has type ", type, ": expected F32, F16, BF16, Q8_0, Q4_0 or Q6_K");
+    std::string all;
+    for (const TypeInfo& known : kInfo) all += (all.empty() ? "" : ", ") + std::string(known.name);
+    reject("weight ", weight, " has type ", type, ": expected one of ", all);
 }
 
 }  // namespace

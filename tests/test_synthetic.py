@@ -13,6 +13,7 @@ from headrace.errors import RequestInvalid
 from headrace.reference import Reference
 from headrace.synthetic import FAMILY, synthesise
 from headrace.weights.gguf import read
+from headrace.weights.mixtures import MIXTURES
 
 # From the model cards; the mixtures' from llama.cpp's own count of their files.
 PUBLISHED = {
@@ -41,14 +42,17 @@ def small(monkeypatch: pytest.MonkeyPatch) -> str:
     return "small"
 
 
-@pytest.mark.parametrize(("quant", "head"), [("q4_0", "q4_0"), ("q4_0", "q6_k"), ("q8_0", "q4_0"), ("f16", "q4_0")])
+@pytest.mark.parametrize(
+    ("quant", "head"),
+    [("q4_0", "q4_0"), ("q4_0", "q6_k"), ("q8_0", "q4_0"), ("f16", "q4_0"), *((m, "q4_0") for m in MIXTURES)],
+)
 def test_activations_stay_finite_and_routing_spreads(quant: str, head: str, small: str, tmp_path: Path) -> None:
     path = tmp_path / "small.gguf"
     synthesise(small, path, quant, head)
     opened = checkpoint.read(path)
     assert read(path).metadata["lfm2moe.expert_count"] == 8
     kinds = {tensors[0].type for name, tensors in opened.weights.items() if name == "embed_tokens"}
-    assert kinds == {(head if quant == "q4_0" else quant).upper()}
+    assert kinds == {"Q6_K" if quant in MIXTURES else (head if quant == "q4_0" else quant).upper()}
     ids = np.random.default_rng(3).permutation(60_000)[:96].tolist()
     with headrace.load(path) as model:
         logits = model.logits(ids)

@@ -89,6 +89,8 @@ struct Avx2 {
     static Ints bit_or(Ints a, Ints b) { return _mm256_or_si256(a, b); }
     static Ints shift_right(Ints a, int64_t bits) { return _mm256_srl_epi16(a, _mm_cvtsi64_si128(bits)); }
     static Ints shift_left(Ints a, int64_t bits) { return _mm256_sll_epi16(a, _mm_cvtsi64_si128(bits)); }
+    static Ints shift_left32(Ints a, unsigned bits) { return _mm256_slli_epi32(a, static_cast<int>(bits)); }
+    static Ints shift_right32(Ints a, unsigned bits) { return _mm256_srli_epi32(a, static_cast<int>(bits)); }
     static Ints unpack_low32(Ints a, Ints b) { return _mm256_unpacklo_epi32(a, b); }
     static Ints unpack_high32(Ints a, Ints b) { return _mm256_unpackhi_epi32(a, b); }
     static Ints unpack_low64(Ints a, Ints b) { return _mm256_unpacklo_epi64(a, b); }
@@ -112,6 +114,19 @@ struct Avx2 {
         return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
 
+    // Sixteen bytes, in every sixteen of a vector, and those of such a table at the indices of each sixteen.
+    static Ints splat16(const uint8_t* p) { return _mm256_broadcastsi128_si256(load128(p)); }
+    static Ints lookup(Ints table, Ints index) { return _mm256_shuffle_epi8(table, index); }
+    static Ints add_bytes(Ints a, Ints b) { return _mm256_add_epi8(a, b); }
+    // The bytes of y where those of x have one of the bits, else zero.
+    static Ints where_bits(Ints x, Ints bits, Ints y) {
+        return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(x, bits), bits), y);
+    }
+    // 4 bytes of each row.
+    static Ints gather4(const uint8_t* const* rows, int64_t offset) {
+        const auto at = [&](int i) { return load32((const int8_t*)(rows[i] + offset)); };
+        return _mm256_setr_epi32(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7));
+    }
     // 16 bytes of rows 0 and 4.
     static Ints gather16(const uint8_t* const* rows, int64_t offset) {
         return _mm256_inserti128_si256(_mm256_castsi128_si256(load128(rows[0] + offset)), load128(rows[4] + offset), 1);
@@ -155,7 +170,11 @@ const Kernels kAvx2Kernels = {
     .name = "avx2",
     .linear = {linear_float<Avx2, F32Weights<Avx2>>, linear_float<Avx2, F16Weights<Avx2>>,
                linear_float<Avx2, Bf16Weights<Avx2>>, linear_quantised<Avx2, Q8_0<Avx2>>,
-               linear_quantised<Avx2, Q4_0<Avx2>>, linear_quantised<Avx2, Q6_K<Avx2>>},
+               linear_quantised<Avx2, Q4_0<Avx2>>, linear_quantised<Avx2, Q6_K<Avx2>>,
+               linear_quantised<Avx2, Q4_1<Avx2>>, linear_quantised<Avx2, Q5_0<Avx2>>,
+               linear_quantised<Avx2, Q5_1<Avx2>>, linear_quantised<Avx2, IQ4_NL<Avx2>>,
+               linear_quantised<Avx2, Q3_K<Avx2>>, linear_quantised<Avx2, Q4_K<Avx2>>,
+               linear_quantised<Avx2, Q5_K<Avx2>>},
     .panels = {},
     .quantise = quantise<Avx2>,
     .norm = norm<Avx2>,

@@ -69,9 +69,12 @@ struct Avx512 {
     static Ints load_pairs(const int8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)p)); }
     static Ints dot2(Ints sum, Ints a, Ints b) { return _mm512_dpwssd_epi32(sum, a, b); }
 
+    // Computed by here, and not before what was pinned before it.
+    static void pin(Ints& a) { asm volatile("" : "+v"(a)); }
     static Ints load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
     static Ints splat_int(int32_t x) { return _mm512_set1_epi32(x); }
     static Ints shift_left32(Ints a, unsigned bits) { return _mm512_slli_epi32(a, bits); }
+    static Ints shift_right32(Ints a, unsigned bits) { return _mm512_srli_epi32(a, bits); }
     static Floats load_signed(const uint8_t* p) { return to_floats(_mm512_cvtepi8_epi32(load128(p))); }
     static Ints splat_byte(char x) { return _mm512_set1_epi8(x); }
     static Ints splat4(const int8_t* p) { return _mm512_set1_epi32(load32(p)); }
@@ -99,6 +102,7 @@ struct Avx512 {
     static Ints from_signed(Ints a) { return _mm512_xor_si512(a, splat_byte(-128)); }
     template <int kOffsetBits>
     static Ints minus_offset(int32_t neg_sum) {
+        if constexpr (kOffsetBits == 0) return _mm512_setzero_si512();
         return _mm512_slli_epi32(_mm512_set1_epi32(neg_sum), kOffsetBits);
     }
     template <bool kSigned>
@@ -106,6 +110,20 @@ struct Avx512 {
         return _mm512_dpbusd_epi32(sum, weights, activations);
     }
 
+    // Sixteen bytes, in every sixteen of a vector, and those of such a table at the indices of each sixteen.
+    static Ints splat16(const uint8_t* p) { return _mm512_broadcast_i32x4(load128(p)); }
+    static Ints lookup(Ints table, Ints index) { return _mm512_shuffle_epi8(table, index); }
+    static Ints add_bytes(Ints a, Ints b) { return _mm512_add_epi8(a, b); }
+    // The bytes of y where those of x have one of the bits, else zero.
+    static Ints where_bits(Ints x, Ints bits, Ints y) {
+        return _mm512_maskz_mov_epi8(_mm512_test_epi8_mask(x, bits), y);
+    }
+    // 4 bytes of each row.
+    static Ints gather4(const uint8_t* const* rows, int64_t offset) {
+        int lanes[kLanes];
+        for (int i = 0; i < kLanes; ++i) lanes[i] = load32((const int8_t*)(rows[i] + offset));
+        return _mm512_loadu_si512(lanes);
+    }
     // 16 bytes of rows 0, 4, 8 and 12. A masked load leaves the ports free that shuffles need.
     static Ints gather16(const uint8_t* const* rows, int64_t offset) {
         Ints x = _mm512_castsi128_si512(load128(rows[0] + offset));
@@ -156,9 +174,15 @@ const Kernels kAvx512VnniKernels = {
     .name = "avx512vnni",
     .linear = {linear_float<Avx512, F32Weights<Avx512>>, linear_float<Avx512, F16Weights<Avx512>>,
                linear_float<Avx512, Bf16Weights<Avx512>>, linear_quantised<Avx512, Q8_0<Avx512>>,
-               linear_quantised<Avx512, Q4_0<Avx512>>, linear_quantised<Avx512, Q6_K<Avx512>>},
-    .panels = {nullptr, nullptr, nullptr, linear_panels<Avx512, PanelQ8_0<Avx512>>,
-               linear_panels<Avx512, PanelQ4_0<Avx512>>, linear_panels<Avx512, PanelQ6_K<Avx512>>},
+               linear_quantised<Avx512, Q4_0<Avx512>>, linear_quantised<Avx512, Q6_K<Avx512>>,
+               linear_quantised<Avx512, Q4_1<Avx512>>, linear_quantised<Avx512, Q5_0<Avx512>>,
+               linear_quantised<Avx512, Q5_1<Avx512>>, linear_quantised<Avx512, IQ4_NL<Avx512>>,
+               linear_quantised<Avx512, Q3_K<Avx512>>, linear_quantised<Avx512, Q4_K<Avx512>>,
+               linear_quantised<Avx512, Q5_K<Avx512>>},
+    .panels = {nullptr, nullptr, nullptr, linear_panels<Avx512, Type::Q8_0>, linear_panels<Avx512, Type::Q4_0>,
+               linear_panels<Avx512, Type::Q6_K>, linear_panels<Avx512, Type::Q4_1>, linear_panels<Avx512, Type::Q5_0>,
+               linear_panels<Avx512, Type::Q5_1>, linear_panels<Avx512, Type::IQ4_NL>,
+               linear_panels<Avx512, Type::Q3_K>, linear_panels<Avx512, Type::Q4_K>, linear_panels<Avx512, Type::Q5_K>},
     .quantise = quantise<Avx512>,
     .norm = norm<Avx512>,
     .swiglu = swiglu<Avx512>,

@@ -18,8 +18,15 @@ namespace headrace {
 //   Q4_0  blocks of 32:   fp16 d, nibbles q[16] (low: weight i, high: i + 16)    w = d (q - 8)
 //   Q6_K  blocks of 256:  low four bits [128], high two bits [64], int8 s[16], fp16 d
 //                                                                                w = d s (q - 32), one s for 16 weights
-enum class Type : uint8_t { F32, F16, BF16, Q8_0, Q4_0, Q6_K };
-inline constexpr int kTypes = 6;
+//   Q4_1, Q5_0, Q5_1, IQ4_NL  blocks of 32:  fp16 d, fp16 m of Q4_1 and Q5_1, fifth bits [4] of Q5_0 and Q5_1,
+//                         nibbles q[16]          w = d q + m;  d (q - 16);  d q + m;  d kLevels[q]
+//   Q3_K  blocks of 256:  third bits [32], low two bits [64], six-bit s[16] in 12 bytes, fp16 d
+//                                                                                w = d (s - 32) (q - 4)
+//   Q4_K, Q5_K  blocks of 256:  fp16 d, fp16 e, six-bit s[8] and m[8] in 12 bytes, fifth bits [32] of Q5_K,
+//                         nibbles [128]          w = d s q - e m, one s and one m for 32 weights
+// kernels/formats.h says where each bit lies.
+enum class Type : uint8_t { F32, F16, BF16, Q8_0, Q4_0, Q6_K, Q4_1, Q5_0, Q5_1, IQ4_NL, Q3_K, Q4_K, Q5_K };
+inline constexpr int kTypes = 13;
 
 // How keys and values are stored in the cache.
 enum class KvType : uint8_t { F16, F32, I8 };
@@ -27,6 +34,8 @@ inline constexpr int kKvTypes = 3;
 
 inline constexpr int64_t kGroup = 32;      // activations that share a scale
 inline constexpr int64_t kHalfGroup = 16;  // activations that share a sum: Q6_K has a scale for as many weights
+// Of IQ4_NL. Not inline: an array that has an address would be a weak symbol of each file.
+constexpr int8_t kLevels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 inline constexpr int64_t kTile = 64;       // positions of the cache that lie together and share a step of the softmax
 inline constexpr int64_t kQueryTile = 16;  // tokens of one attend call, at most
 inline constexpr int64_t kHeadUnit = 16;   // a head's numbers are padded to whole units in the cache
@@ -37,7 +46,7 @@ struct Activations {
     const float* x;          // [M, K]
     const int8_t* q;         // [M, K]
     const float* scale;      // [M, K / 32]   x ~ scale q
-    const int32_t* neg_sum;  // [M, K / 16]   minus the sum of 16 q: what an unsigned weight's offset is multiplied by
+    const int32_t* neg_sum;  // [M, K / 16]   minus the sum of 16 q: what an unsigned weight's offset or minimum meets
 };
 
 // out[m, r] = sum over k of weights[r, k] a[from(m), k], for m < tokens and row_begin <= r < row_end;
@@ -47,7 +56,9 @@ struct Activations {
 // DEFINITION  float types:      fp32 products, summed in an order that depends on K only.
 //             quantised types:  f = 0; for each group g of 32, in order:
 //                               f = fma(float(sum of the group's integer products), d[r, g] * scale[m, g], f)
-//             where the integer sum is exact, and includes the int8 scales of Q6_K.
+//             where the integer sum is exact, and includes the scales s of Q6_K and Q3_K. With a minimum (Q4_1, Q5_1,
+//             Q4_K, Q5_K) d is the step d s of 32 weights, exact in fp32, e what is taken from each of them, and
+//                               f = fma(fma(float(minus the sum of a), e, float(sum) * d), scale[m, g], f)
 // LIMITS      K is a multiple of the type's block; any K for the float types.
 struct Linear {
     const uint8_t* weights;

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/formats.h"
 #include "kernels/kernels.h"
 
 namespace headrace {
@@ -79,42 +80,36 @@ void dequantise_float(const uint8_t* row, int64_t n, float* out) {
 
 // --- linear, quantised types -----------------------------------------------------------------------------------------
 
-// 32 weights of a row: weight k is d * s[k / 16] * q[k].
+// 32 weights of a row: weight k is d * s[k / 16] * q[k] - e.
 struct Group {
-    float d;
+    float d, e;
     int32_t s[2];
     int8_t q[kGroup];
+    bool minimum;
 };
 
-Group q8_0_group(const uint8_t* row, int64_t g) {
-    const uint8_t* block = row + 34 * g;
-    Group group{from_half(load_u16(block)), {1, 1}, {}};
-    memcpy(group.q, block + 2, kGroup);
-    return group;
-}
-
-Group q4_0_group(const uint8_t* row, int64_t g) {
-    const uint8_t* block = row + 18 * g;
-    Group group{from_half(load_u16(block)), {1, 1}, {}};
-    for (int i = 0; i < 16; ++i) {
-        group.q[i] = static_cast<int8_t>((block[2 + i] & 15) - 8);
-        group.q[16 + i] = static_cast<int8_t>((block[2 + i] >> 4) - 8);
+// What a group's parts mean. The step d s of Q4_K and Q5_K is exact in fp32, 11 bits by 6, and so is e m.
+template <Type kType>
+Group group_of(const Parts& p) {
+    constexpr bool small_scales = kType == Type::Q3_K || kType == Type::Q6_K;
+    constexpr bool minima = kType == Type::Q4_K || kType == Type::Q5_K;
+    constexpr int offset = kType == Type::Q8_0   ? 128
+                           : kType == Type::Q6_K ? 32
+                           : kType == Type::Q5_0 ? 16
+                           : kType == Type::Q4_0 ? 8
+                           : kType == Type::Q3_K ? 4
+                                                 : 0;
+    Group group{from_half(load_u16(p.d)), 0, {1, 1}, {}, format_of(kType).minimum};
+    for (int k = 0; k < kGroup; ++k) {
+        group.q[k] = kType == Type::IQ4_NL ? kLevels[p.level[k]] : static_cast<int8_t>(p.level[k] - offset);
     }
-    return group;
-}
-
-// A block of 256 is two parts of 128. In a part, group t (of 4) takes the low or high nibbles of 32 of its 64 bytes of
-// low bits, and bits 2 t and 2 t + 1 of its 32 bytes of high bits.
-Group q6_k_group(const uint8_t* row, int64_t g) {
-    const uint8_t* block = row + 210 * (g / 8);
-    const int64_t part = g / 4 % 2, t = g % 4;
-    const uint8_t* low = block + 64 * part + 32 * (t % 2);
-    const uint8_t* high = block + 128 + 32 * part;
-    const int8_t* scales = reinterpret_cast<const int8_t*>(block + 192 + 8 * part + 2 * t);
-    Group group{from_half(load_u16(block + 208)), {scales[0], scales[1]}, {}};
-    for (int i = 0; i < kGroup; ++i) {
-        const int nibble = low[i] >> (t < 2 ? 0 : 4) & 15;
-        group.q[i] = static_cast<int8_t>((nibble | (high[i] >> (2 * t) & 3) << 4) - 32);
+    if constexpr (small_scales) {
+        for (int i = 0; i < 2; ++i) group.s[i] = kType == Type::Q3_K ? p.s[i] - 32 : static_cast<int8_t>(p.s[i]);
+    } else if constexpr (minima) {
+        group.d *= p.s[0];
+        group.e = from_half(load_u16(p.e)) * p.s[1];
+    } else if (group.minimum) {
+        group.e = -from_half(load_u16(p.e));  // of Q4_1 and Q5_1 the minimum is added
     }
     return group;
 }
@@ -125,50 +120,25 @@ int32_t dot(const Group& w, const int8_t* a) {
     return w.s[0] * sum[0] + w.s[1] * sum[1];
 }
 
-// The same groups from panels: row r of the panel's 32 (panels.h has the layout).
-
-int8_t panel_nibble(const uint8_t* group, int64_t r, int64_t k) {
-    return static_cast<int8_t>(group[64 * (k / 4) + 4 * (r % 16) + k % 4] >> (r < 16 ? 0 : 4) & 15);
+// f and what a group adds to it.
+float plus_group(float f, const Group& w, const int8_t* a, float scale, const int32_t* neg_sum) {
+    const float product = static_cast<float>(dot(w, a));
+    if (!w.minimum) return fmaf(product, w.d * scale, f);
+    return fmaf(fmaf(static_cast<float>(neg_sum[0] + neg_sum[1]), w.e, product * w.d), scale, f);
 }
 
-Group q8_0_panel(const uint8_t* panel, int64_t r, int64_t g) {
-    const uint8_t* bytes = panel + 1088 * g;
-    Group group{from_half(load_u16(bytes + 1024 + 2 * r)), {1, 1}, {}};
-    for (int64_t k = 0; k < kGroup; ++k) {
-        group.q[k] = static_cast<int8_t>(bytes[128 * (k / 4) + 64 * (r / 16) + 4 * (r % 16) + k % 4] - 128);
-    }
-    return group;
-}
-
-Group q4_0_panel(const uint8_t* panel, int64_t r, int64_t g) {
-    const uint8_t* bytes = panel + 576 * g;
-    Group group{from_half(load_u16(bytes + 512 + 2 * r)), {1, 1}, {}};
-    for (int64_t k = 0; k < kGroup; ++k) group.q[k] = static_cast<int8_t>(panel_nibble(bytes, r, k) - 8);
-    return group;
-}
-
-Group q6_k_panel(const uint8_t* panel, int64_t r, int64_t g) {
-    const uint8_t *block = panel + g / 8 * 6720, *bytes = block + 832 * (g % 8);
-    const int8_t* scales = reinterpret_cast<const int8_t*>(bytes + 768);
-    Group group{from_half(load_u16(block + 6656 + 2 * r)), {scales[r], scales[32 + r]}, {}};
-    for (int64_t k = 0; k < kGroup; ++k) {
-        const int high = bytes[512 + 64 * (k / 8) + 4 * (r % 16) + k % 4] >> (4 * (k / 4 % 2) + 2 * (r / 16)) & 3;
-        group.q[k] = static_cast<int8_t>((panel_nibble(bytes, r, k) | high << 4) - 32);
-    }
-    return group;
-}
-
-// From where row r of a matrix begins, by either order.
-template <Group (*group)(const uint8_t*, int64_t)>
+// Group g of row r of a matrix, by either order.
+using GroupAt = Group(const uint8_t* weights, int64_t row_bytes, int64_t r, int64_t g);
+template <Type kType>
 Group of_row(const uint8_t* weights, int64_t row_bytes, int64_t r, int64_t g) {
-    return group(weights + r * row_bytes, g);
+    return group_of<kType>(read_row<kType>(weights + r * row_bytes, g));
 }
-template <Group (*group)(const uint8_t*, int64_t, int64_t)>
+template <Type kType>
 Group of_panel(const uint8_t* weights, int64_t row_bytes, int64_t r, int64_t g) {
-    return group(weights + r / 32 * 32 * row_bytes, r % 32, g);
+    return group_of<kType>(read_panel<kType>(weights + r / 32 * 32 * row_bytes, g, r % 32));
 }
 
-template <Group (*group)(const uint8_t*, int64_t, int64_t, int64_t)>
+template <GroupAt* group>
 void linear_quantised(const Linear& c) {
     const int64_t groups = c.columns / kGroup;
     for (int64_t r = c.row_begin; r < c.row_end; ++r) {
@@ -177,27 +147,28 @@ void linear_quantised(const Linear& c) {
             const Group w = group(c.weights, c.row_bytes, r, g);
             for (int64_t m = 0; m < c.tokens; ++m) {
                 const int64_t from = c.index ? c.index[m] : m;
-                const float product = static_cast<float>(dot(w, c.a.q + from * c.columns + g * kGroup));
+                const int64_t at = from * groups + g;
                 float& out = c.out[m * c.out_stride + r];
-                out = fmaf(product, w.d * c.a.scale[from * groups + g], out);
+                out = plus_group(out, w, c.a.q + at * kGroup, c.a.scale[at], c.a.neg_sum + 2 * at);
             }
         }
     }
 }
 
-template <Group (*group)(const uint8_t*, int64_t, int64_t, int64_t)>
+template <GroupAt* group>
 void dequantise_row(const uint8_t* weights, int64_t row_bytes, int64_t r, int64_t n, float* out) {
     for (int64_t g = 0; g < n / kGroup; ++g) {
         const Group w = group(weights, row_bytes, r, g);
         for (int k = 0; k < kGroup; ++k) {
-            out[g * kGroup + k] = w.d * static_cast<float>(w.s[k / kHalfGroup]) * static_cast<float>(w.q[k]);
+            const float step = w.d * static_cast<float>(w.s[k / kHalfGroup]);
+            out[g * kGroup + k] = w.minimum ? fmaf(step, w.q[k], -w.e) : step * w.q[k];
         }
     }
 }
 
-template <Group (*group)(const uint8_t*, int64_t)>
+template <Type kType>
 void dequantise_groups(const uint8_t* row, int64_t n, float* out) {
-    dequantise_row<of_row<group>>(row, 0, 0, n, out);
+    dequantise_row<of_row<kType>>(row, 0, 0, n, out);
 }
 
 // --- the rest --------------------------------------------------------------------------------------------------------
@@ -354,26 +325,43 @@ int64_t multiply_adds(int64_t rounds, float* keep) {
 }  // namespace
 
 Dequantise* const kDequantise[kTypes] = {
-    dequantise_float<f32_weight>,  dequantise_float<f16_weight>,  dequantise_float<bf16_weight>,
-    dequantise_groups<q8_0_group>, dequantise_groups<q4_0_group>, dequantise_groups<q6_k_group>,
+    dequantise_float<f32_weight>,    dequantise_float<f16_weight>,  dequantise_float<bf16_weight>,
+    dequantise_groups<Type::Q8_0>,   dequantise_groups<Type::Q4_0>, dequantise_groups<Type::Q6_K>,
+    dequantise_groups<Type::Q4_1>,   dequantise_groups<Type::Q5_0>, dequantise_groups<Type::Q5_1>,
+    dequantise_groups<Type::IQ4_NL>, dequantise_groups<Type::Q3_K>, dequantise_groups<Type::Q4_K>,
+    dequantise_groups<Type::Q5_K>,
 };
 
 DequantisePanel* const kDequantisePanel[kTypes] = {
     nullptr,
     nullptr,
     nullptr,
-    dequantise_row<of_panel<q8_0_panel>>,
-    dequantise_row<of_panel<q4_0_panel>>,
-    dequantise_row<of_panel<q6_k_panel>>,
+    dequantise_row<of_panel<Type::Q8_0>>,
+    dequantise_row<of_panel<Type::Q4_0>>,
+    dequantise_row<of_panel<Type::Q6_K>>,
+    dequantise_row<of_panel<Type::Q4_1>>,
+    dequantise_row<of_panel<Type::Q5_0>>,
+    dequantise_row<of_panel<Type::Q5_1>>,
+    dequantise_row<of_panel<Type::IQ4_NL>>,
+    dequantise_row<of_panel<Type::Q3_K>>,
+    dequantise_row<of_panel<Type::Q4_K>>,
+    dequantise_row<of_panel<Type::Q5_K>>,
 };
 
 const Kernels kScalarKernels = {
     .name = "scalar",
     .linear = {linear_float<f32_weight>, linear_float<f16_weight>, linear_float<bf16_weight>,
-               linear_quantised<of_row<q8_0_group>>, linear_quantised<of_row<q4_0_group>>,
-               linear_quantised<of_row<q6_k_group>>},
-    .panels = {nullptr, nullptr, nullptr, linear_quantised<of_panel<q8_0_panel>>,
-               linear_quantised<of_panel<q4_0_panel>>, linear_quantised<of_panel<q6_k_panel>>},
+               linear_quantised<of_row<Type::Q8_0>>, linear_quantised<of_row<Type::Q4_0>>,
+               linear_quantised<of_row<Type::Q6_K>>, linear_quantised<of_row<Type::Q4_1>>,
+               linear_quantised<of_row<Type::Q5_0>>, linear_quantised<of_row<Type::Q5_1>>,
+               linear_quantised<of_row<Type::IQ4_NL>>, linear_quantised<of_row<Type::Q3_K>>,
+               linear_quantised<of_row<Type::Q4_K>>, linear_quantised<of_row<Type::Q5_K>>},
+    .panels = {nullptr, nullptr, nullptr, linear_quantised<of_panel<Type::Q8_0>>,
+               linear_quantised<of_panel<Type::Q4_0>>, linear_quantised<of_panel<Type::Q6_K>>,
+               linear_quantised<of_panel<Type::Q4_1>>, linear_quantised<of_panel<Type::Q5_0>>,
+               linear_quantised<of_panel<Type::Q5_1>>, linear_quantised<of_panel<Type::IQ4_NL>>,
+               linear_quantised<of_panel<Type::Q3_K>>, linear_quantised<of_panel<Type::Q4_K>>,
+               linear_quantised<of_panel<Type::Q5_K>>},
     .quantise = quantise,
     .norm = norm,
     .swiglu = swiglu,

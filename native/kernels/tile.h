@@ -17,7 +17,8 @@ template <typename V>
 struct Unpacked {
     typename V::Ints q[kGroup / 4];
     typename V::Floats d;
-    typename V::Floats s[2];  // of Q6_K only: the scales of both halves
+    typename V::Floats e;     // where the format has a minimum: what is taken from each weight
+    typename V::Floats s[2];  // where it has scales of 16 weights: those of both halves
 };
 
 // From the 16 bytes at `offset` of each row to four vectors; lane i of out[j] holds bytes 4 j .. 4 j + 3 of row i.
@@ -37,29 +38,88 @@ void gather(const uint8_t* const* rows, int64_t offset, typename V::Ints* in) {
     for (int i = 0; i < 4; ++i) in[i] = V::gather16(rows + i, offset);
 }
 
+// Nibbles of 16 bytes: the low ones into q[0] .. q[3], the high ones into q[4] .. q[7].
+template <typename V>
+void unpack_nibbles(const uint8_t* const* rows, int64_t offset, typename V::Ints* q) {
+    const auto low = V::splat_byte(15);
+    typename V::Ints in[4], nibbles[4];
+    gather<V>(rows, offset, in);
+    transpose<V>(in, nibbles);
+    for (int j = 0; j < 4; ++j) {
+        q[j] = V::bit_and(nibbles[j], low);
+        q[4 + j] = V::bit_and(V::shift_right(nibbles[j], 4), low);
+    }
+}
+
+// Bit k of the four bytes at `offset` is worth 16 in weight k: each byte of a lane is made a copy of the one that holds
+// its bit.
+template <typename V>
+void add_fifth_bits(const uint8_t* const* rows, int64_t offset, typename V::Ints* q) {
+    static constexpr uint8_t kFirst[16] = {0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12};
+    static constexpr uint8_t kBits[2][16] = {{1, 2, 4, 8, 1, 2, 4, 8, 1, 2, 4, 8, 1, 2, 4, 8},
+                                             {16, 32, 64, 128, 16, 32, 64, 128, 16, 32, 64, 128, 16, 32, 64, 128}};
+    const auto words = V::gather4(rows, offset), sixteen = V::splat_byte(16);
+    auto source = V::splat16(kFirst);
+    for (int j = 0; j < 8; j += 2) {
+        const auto bytes = V::lookup(words, source);
+        for (int i = 0; i < 2; ++i) {
+            q[j + i] = V::bit_or(q[j + i], V::where_bits(bytes, V::splat16(kBits[i]), sixteen));
+        }
+        source = V::add_bytes(source, V::splat_byte(1));  // of the next byte
+    }
+}
+
 // A format says how its blocks are unpacked, kGroups groups at a time; what was added to the weights to make them
 // unsigned (as a power of two, 0 for nothing); and how many bytes that takes in a row.
 template <typename V>
 struct Q4_0 {
-    static constexpr bool kSigned = false, kHalfScales = false;
+    static constexpr bool kSigned = false, kHalfScales = false, kMinimum = false;
     static constexpr int kOffsetBits = 3;
     static constexpr int64_t kGroups = 1, kBytes = 18;
     static void unpack(const uint8_t* const* rows, int64_t block, Unpacked<V>* w) {
-        const auto low = V::splat_byte(15);
-        typename V::Ints in[4], nibbles[4];
-        gather<V>(rows, 18 * block + 2, in);
-        transpose<V>(in, nibbles);
-        for (int j = 0; j < 4; ++j) {
-            w->q[j] = V::bit_and(nibbles[j], low);
-            w->q[4 + j] = V::bit_and(V::shift_right(nibbles[j], 4), low);
-        }
+        unpack_nibbles<V>(rows, 18 * block + 2, w->q);
         w->d = V::gather_half(rows, 18 * block);
     }
 };
 
+// Weights are numbers of a table, those of Q8_0 in form.
+template <typename V>
+struct IQ4_NL {
+    static constexpr bool kSigned = true, kHalfScales = false, kMinimum = false;
+    static constexpr int kOffsetBits = V::kSignedOffsetBits;
+    static constexpr int64_t kGroups = 1, kBytes = 18;
+    static void unpack(const uint8_t* const* rows, int64_t block, Unpacked<V>* w) {
+        const auto levels = V::from_signed(V::splat16(reinterpret_cast<const uint8_t*>(kLevels)));
+        unpack_nibbles<V>(rows, 18 * block + 2, w->q);
+        for (auto& q : w->q) q = V::lookup(levels, q);
+        w->d = V::gather_half(rows, 18 * block);
+    }
+};
+
+// Blocks of 32 with a minimum, fifth bits or both.
+template <typename V, bool kWithMinimum, bool kFifthBits>
+struct SmallBlock {
+    static constexpr bool kSigned = false, kHalfScales = false, kMinimum = kWithMinimum;
+    static constexpr int kOffsetBits = kWithMinimum ? 0 : 4;
+    static constexpr int64_t kBitsAt = kWithMinimum ? 4 : 2, kNibblesAt = kBitsAt + (kFifthBits ? 4 : 0);
+    static constexpr int64_t kGroups = 1, kBytes = kNibblesAt + 16;
+    static void unpack(const uint8_t* const* rows, int64_t block, Unpacked<V>* w) {
+        unpack_nibbles<V>(rows, kBytes * block + kNibblesAt, w->q);
+        if constexpr (kFifthBits) add_fifth_bits<V>(rows, kBytes * block + kBitsAt, w->q);
+        w->d = V::gather_half(rows, kBytes * block);
+        if constexpr (kWithMinimum) w->e = V::sub(V::splat(0), V::gather_half(rows, kBytes * block + 2));
+    }
+};
+template <typename V>
+using Q4_1 = SmallBlock<V, true, false>;
+template <typename V>
+using Q5_0 = SmallBlock<V, false, true>;
+template <typename V>
+using Q5_1 = SmallBlock<V, true, true>;
+
 template <typename V>
 struct Q8_0 {
-    static constexpr bool kSigned = true, kHalfScales = false;
+    static constexpr bool kSigned = true, kHalfScales = false, kMinimum = false;
     static constexpr int kOffsetBits = V::kSignedOffsetBits;
     static constexpr int64_t kGroups = 1, kBytes = 34;
     static void unpack(const uint8_t* const* rows, int64_t block, Unpacked<V>* w) {
@@ -76,7 +136,7 @@ struct Q8_0 {
 // kernels.h has the layout; scalar.cpp the plain form. A block at once, because its groups share bytes.
 template <typename V>
 struct Q6_K {
-    static constexpr bool kSigned = false, kHalfScales = true;
+    static constexpr bool kSigned = false, kHalfScales = true, kMinimum = false;
     static constexpr int kOffsetBits = 5;
     static constexpr int64_t kGroups = 8, kBytes = 210;
     static void unpack(const uint8_t* const* rows, int64_t block, Unpacked<V>* w) {
@@ -116,6 +176,116 @@ struct Q6_K {
         }
     }
 };
+
+// kernels.h and formats.h have the layouts. Group g of Q3_K takes bits 2 (g % 4) of half of the low bits, and bit g of
+// the third bits.
+template <typename V>
+struct Q3_K {
+    static constexpr bool kSigned = false, kHalfScales = true, kMinimum = false;
+    static constexpr int kOffsetBits = 2;
+    static constexpr int64_t kGroups = 8, kBytes = 110;
+    static void unpack(const uint8_t* const* rows, int64_t block, Unpacked<V>* w) {
+        const auto pair = V::splat_byte(3), one = V::splat_byte(4);
+        for (int half = 0; half < 2; ++half) {
+            typename V::Ints in[4], low[4], third[4];
+            gather<V>(rows, kBytes * block + 16 * half, in);
+            transpose<V>(in, third);
+            for (int part = 0; part < 2; ++part) {
+                gather<V>(rows, kBytes * block + 32 + 32 * part + 16 * half, in);
+                transpose<V>(in, low);
+                for (int t = 0; t < 4; ++t) {
+                    const int g = 4 * part + t;
+                    for (int j = 0; j < 4; ++j) {
+                        const auto upper = g < 2 ? V::shift_left(third[j], 2 - g) : V::shift_right(third[j], g - 2);
+                        w[g].q[4 * half + j] =
+                            V::bit_or(V::bit_and(V::shift_right(low[j], 2 * t), pair), V::bit_and(upper, one));
+                    }
+                }
+            }
+        }
+        unpack_scales(rows, kBytes * block, w);
+    }
+
+  private:
+    // The last 16 bytes of a block: two of low bits, twelve of scales, d.
+    static void unpack_scales(const uint8_t* const* rows, int64_t offset, Unpacked<V>* w) {
+        typename V::Ints in[4], last[4], word[3], scales[4];
+        gather<V>(rows, offset + 94, in);
+        transpose<V>(in, last);
+        for (int i = 0; i < 3; ++i) {
+            word[i] = V::bit_or(V::shift_right32(last[i], 16), V::shift_left32(last[i + 1], 16));
+        }
+        const auto low = V::splat_byte(15), upper = V::splat_byte(0x30);
+        for (int i = 0; i < 4; ++i) {
+            const auto nibble = V::bit_and(V::shift_right(word[i % 2], i / 2 * 4), low);
+            const auto two = i < 2 ? V::shift_left(word[2], 4 - 2 * i) : V::shift_right(word[2], 2 * i - 4);
+            scales[i] = V::bit_or(nibble, V::bit_and(two, upper));
+        }
+        const auto d = V::gather_half(rows, offset + 108), middle = V::splat(32);
+        for (int g = 0; g < kGroups; ++g) {
+            w[g].d = d;
+            for (int half = 0; half < 2; ++half) {
+                w[g].s[half] = V::sub(V::byte_to_floats(scales[g / 2], 2 * (g % 2) + half), middle);
+            }
+        }
+    }
+};
+
+// Q4_K, and Q5_K with its fifth bits, of which bit g belongs to group g.
+template <typename V, bool kFifthBits>
+struct WithMinima {
+    static constexpr bool kSigned = false, kHalfScales = false, kMinimum = true;
+    static constexpr int kOffsetBits = 0;
+    static constexpr int64_t kGroups = 8, kNibblesAt = kFifthBits ? 48 : 16, kBytes = kNibblesAt + 128;
+    static void unpack(const uint8_t* const* rows, int64_t block, Unpacked<V>* w) {
+        const auto low = V::splat_byte(15), sixteen = V::splat_byte(16);
+        for (int half = 0; half < 2; ++half) {
+            typename V::Ints in[4], nibbles[4], fifth[4];
+            if constexpr (kFifthBits) {
+                gather<V>(rows, kBytes * block + 16 + 16 * half, in);
+                transpose<V>(in, fifth);
+            }
+            for (int g = 0; g < kGroups; g += 2) {
+                gather<V>(rows, kBytes * block + kNibblesAt + 16 * g + 16 * half, in);
+                transpose<V>(in, nibbles);
+                for (int i = 0; i < 8; ++i) {  // of this group and the next
+                    const int group = g + i / 4, j = i % 4;
+                    auto q = V::bit_and(V::shift_right(nibbles[j], i / 4 * 4), low);
+                    if constexpr (kFifthBits) {
+                        const auto bit =
+                            group < 4 ? V::shift_left(fifth[j], 4 - group) : V::shift_right(fifth[j], group - 4);
+                        q = V::bit_or(q, V::bit_and(bit, sixteen));
+                    }
+                    w[group].q[4 * half + j] = q;
+                }
+            }
+        }
+        unpack_scales(rows, kBytes * block, w);
+    }
+
+  private:
+    static void unpack_scales(const uint8_t* const* rows, int64_t offset, Unpacked<V>* w) {
+        const auto six = V::splat_byte(63), low = V::splat_byte(15), upper = V::splat_byte(0x30);
+        const auto d = V::gather_half(rows, offset), e = V::gather_half(rows, offset + 2);
+        typename V::Ints in[4], twelve[4], first[2], second[2];  // scales and minima of groups 0 .. 3, then of 4 .. 7
+        gather<V>(rows, offset + 4, in);
+        transpose<V>(in, twelve);
+        for (int i = 0; i < 2; ++i) {
+            first[i] = V::bit_and(twelve[i], six);
+            second[i] = V::bit_or(V::bit_and(V::shift_right(twelve[2], 4 * i), low),
+                                  V::bit_and(V::shift_right(twelve[i], 2), upper));
+        }
+        for (int g = 0; g < kGroups; ++g) {
+            const auto* of = g < 4 ? first : second;
+            w[g].d = V::mul(d, V::byte_to_floats(of[0], g % 4));
+            w[g].e = V::mul(e, V::byte_to_floats(of[1], g % 4));
+        }
+    }
+};
+template <typename V>
+using Q4_K = WithMinima<V, false>;
+template <typename V>
+using Q5_K = WithMinima<V, true>;
 
 // Each row's exact sum of products with one token, times the scales of its halves if the format has them.
 template <typename V, typename Format>
@@ -159,7 +329,13 @@ void dot_tile(const Linear& c, const uint8_t* const* rows, int64_t row, int64_t 
             for (int m = 0; m < kTokens; ++m) {
                 const int64_t at = from[m] * groups + g + i;
                 const auto product = dot_group<V, Format>(w[i], c.a.q + at * kGroup, c.a.neg_sum + 2 * at);
-                sums[m] = V::fma(product, V::mul(w[i].d, V::splat(c.a.scale[at])), sums[m]);
+                const auto scale = V::splat(c.a.scale[at]);
+                if constexpr (Format::kMinimum) {
+                    const auto sum = V::to_floats(V::splat_int(c.a.neg_sum[2 * at] + c.a.neg_sum[2 * at + 1]));
+                    sums[m] = V::fma(V::fma(sum, w[i].e, V::mul(product, w[i].d)), scale, sums[m]);
+                } else {
+                    sums[m] = V::fma(product, V::mul(w[i].d, scale), sums[m]);
+                }
             }
         }
     }

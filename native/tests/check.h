@@ -127,20 +127,21 @@ class Random {
 double half_value(uint16_t bits);
 uint16_t half_bits(double x);  // the nearest, ties to even
 
-// The row's weights: `numbers` of a float type; of a quantised type, weight k is d[k / 32] integers[k], where the
-// integer holds the scale s of Q6_K.
+// The row's weights: `numbers` of a float type; of a quantised type, weight k is d[k / 32] integers[k], less e[k / 32]
+// if the type has a minimum. An integer holds the scale s of Q6_K and Q3_K, d and e those of Q4_K and Q5_K.
 struct Row {
     std::vector<double> numbers;
     std::vector<int32_t> integers;
-    std::vector<float> d;
+    std::vector<float> d, e;
 };
 Row decode(Type type, const uint8_t* row, int64_t columns);
 
 // Random weights between -1 and 1 in a float type; random bits and scales between -1/16 and 1/16 in a quantised one.
 void fill_weights(Random& random, Type type, uint8_t* bytes, int64_t size);
 
-// Where fp16 d lies in a quantised block.
+// Where fp16 d lies in a quantised block, and whether fp16 m or e lies behind it.
 int64_t scale_offset(Type type);
+bool has_minimum(Type type);
 
 // --- comparisons -----------------------------------------------------------------------------------------------------
 

@@ -22,19 +22,58 @@ double brain(const uint8_t* p) {
     return wide(bytes);
 }
 
-void q8_0(const uint8_t* block, int32_t* out) {
-    for (int i = 0; i < 32; ++i) out[i] = static_cast<int8_t>(block[2 + i]);
+float half(const uint8_t* p) { return static_cast<float>(half_value(u16(p))); }
+
+void q8_0(const uint8_t* block, Row& out) {
+    for (int i = 0; i < 32; ++i) out.integers.push_back(static_cast<int8_t>(block[2 + i]));
+    out.d.push_back(half(block));
 }
 
-void q4_0(const uint8_t* block, int32_t* out) {
-    for (int i = 0; i < 16; ++i) {
-        out[i] = block[2 + i] % 16 - 8;
-        out[i + 16] = block[2 + i] / 16 - 8;
+// The others with 32 weights: what their bytes hold, and what a level is worth.
+void small(const uint8_t* block, int bits_at, int nibbles_at, int32_t (*worth)(int32_t), Row& out) {
+    for (int i = 0; i < 32; ++i) {
+        int32_t level = i < 16 ? block[nibbles_at + i] % 16 : block[nibbles_at + i - 16] / 16;
+        if (bits_at) level += 16 * (block[bits_at + i / 8] / (1 << i % 8) % 2);
+        out.integers.push_back(worth(level));
+    }
+    out.d.push_back(half(block));
+    if (nibbles_at - (bits_at ? 4 : 0) == 4) out.e.push_back(-half(block + 2));
+}
+
+int32_t nonlinear(int32_t level) {
+    constexpr int32_t kWorth[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+    return kWorth[level];
+}
+
+void q3_k(const uint8_t* block, Row& out) {
+    const uint8_t *third = block, *low = block + 32, *twelve = block + 96;
+    for (int y = 0; y < 256; ++y) {
+        const int n = y / 128, j = y % 128 / 32, l = y % 32, i = y / 16;
+        const int32_t q = low[32 * n + l] / (1 << 2 * j) % 4 - (third[l] / (1 << (4 * n + j)) % 2 ? 0 : 4);
+        const int32_t s = twelve[i % 8] / (i < 8 ? 1 : 16) % 16 + 16 * (twelve[8 + i % 4] / (1 << i / 4 * 2) % 4) - 32;
+        out.integers.push_back(q * s);
+    }
+    for (int g = 0; g < 8; ++g) out.d.push_back(half(block + 108));
+}
+
+// Of Q5_K, `fifth` is not null.
+void with_minima(const uint8_t* block, const uint8_t* fifth, const uint8_t* low, Row& out) {
+    const uint8_t* q = block + 4;
+    for (int j = 0; j < 8; ++j) {
+        const int s = j < 4 ? q[j] % 64 : q[j + 4] % 16 + q[j - 4] / 64 * 16;
+        const int m = j < 4 ? q[j + 4] % 64 : q[j + 4] / 16 + q[j] / 64 * 16;
+        for (int l = 0; l < 32; ++l) {
+            const int32_t upper = fifth ? fifth[l] / (1 << j) % 2 * 16 : 0;
+            out.integers.push_back(low[j / 2 * 32 + l] / (j % 2 ? 16 : 1) % 16 + upper);
+        }
+        out.d.push_back(half(block) * static_cast<float>(s));
+        out.e.push_back(half(block + 2) * static_cast<float>(m));
     }
 }
 
-void q6_k(const uint8_t* block, int32_t* out) {
+void q6_k(const uint8_t* block, Row& out) {
     const uint8_t *low = block, *high = block + 128, *scale = block + 192;
+    int32_t integers[256];
     for (int n = 0; n < 256; n += 128, low += 64, high += 32, scale += 8) {
         for (int l = 0; l < 32; ++l) {
             const int32_t q[4] = {
@@ -43,8 +82,35 @@ void q6_k(const uint8_t* block, int32_t* out) {
                 low[l] / 16 + high[l] / 16 % 4 * 16 - 32,
                 low[l + 32] / 16 + high[l] / 64 * 16 - 32,
             };
-            for (int i = 0; i < 4; ++i) out[n + 32 * i + l] = q[i] * static_cast<int8_t>(scale[l / 16 + 2 * i]);
+            for (int i = 0; i < 4; ++i) integers[n + 32 * i + l] = q[i] * static_cast<int8_t>(scale[l / 16 + 2 * i]);
         }
+    }
+    out.integers.insert(out.integers.end(), integers, integers + 256);
+    for (int g = 0; g < 8; ++g) out.d.push_back(half(block + 208));
+}
+
+void decode_block(Type type, const uint8_t* block, Row& out) {
+    switch (type) {
+        case Type::Q8_0:
+            return q8_0(block, out);
+        case Type::Q4_0:
+            return small(block, 0, 2, [](int32_t level) { return level - 8; }, out);
+        case Type::Q4_1:
+            return small(block, 0, 4, [](int32_t level) { return level; }, out);
+        case Type::Q5_0:
+            return small(block, 2, 6, [](int32_t level) { return level - 16; }, out);
+        case Type::Q5_1:
+            return small(block, 4, 8, [](int32_t level) { return level; }, out);
+        case Type::IQ4_NL:
+            return small(block, 0, 2, nonlinear, out);
+        case Type::Q3_K:
+            return q3_k(block, out);
+        case Type::Q4_K:
+            return with_minima(block, nullptr, block + 16, out);
+        case Type::Q5_K:
+            return with_minima(block, block + 16, block + 48, out);
+        default:
+            return q6_k(block, out);
     }
 }
 
@@ -78,16 +144,15 @@ Row decode(Type type, const uint8_t* row, int64_t columns) {
         }
         return out;
     }
-    out.integers.resize(static_cast<size_t>(columns));
-    for (int64_t k = 0; k < columns; k += layout.block, row += layout.block_bytes) {
-        (type == Type::Q8_0 ? q8_0 : type == Type::Q4_0 ? q4_0 : q6_k)(row, out.integers.data() + k);
-        const auto d = static_cast<float>(half_value(u16(row + scale_offset(type))));
-        out.d.insert(out.d.end(), static_cast<size_t>(layout.block / kGroup), d);
-    }
+    for (int64_t k = 0; k < columns; k += layout.block, row += layout.block_bytes) decode_block(type, row, out);
     return out;
 }
 
-int64_t scale_offset(Type type) { return type == Type::Q6_K ? 208 : 0; }
+int64_t scale_offset(Type type) { return type == Type::Q6_K ? 208 : type == Type::Q3_K ? 108 : 0; }
+
+bool has_minimum(Type type) {
+    return type == Type::Q4_1 || type == Type::Q5_1 || type == Type::Q4_K || type == Type::Q5_K;
+}
 
 void fill_weights(Random& random, Type type, uint8_t* bytes, int64_t size) {
     const TypeInfo& layout = info(type);
@@ -102,6 +167,8 @@ void fill_weights(Random& random, Type type, uint8_t* bytes, int64_t size) {
             for (int64_t i = 0; i < layout.block_bytes; ++i) p[i] = random.byte();
             const uint16_t half = half_bits(type == Type::F16 ? x : x / 16);
             std::memcpy(p + scale_offset(type), &half, sizeof half);
+            const uint16_t least = half_bits(random.uniform(-1, 1) / 2);
+            if (has_minimum(type)) std::memcpy(p + 2, &least, sizeof least);
         }
     }
 }

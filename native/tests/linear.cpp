@@ -90,7 +90,7 @@ std::vector<int64_t> up_to(int64_t last) {
 
 // Columns: one block after another, or every number around a vector's lanes.
 std::vector<int64_t> column_counts(Type type) {
-    if (type == Type::Q6_K) return {256, 512, 768};
+    if (info(type).block == 256) return {256, 512, 768};
     if (info(type).quantised) return {32, 64, 96, 160, 256};
     std::vector<int64_t> columns = up_to(18);
     columns.insert(columns.end(), {31, 32, 33, 47, 48, 63, 64, 65, 100});
@@ -101,11 +101,12 @@ std::vector<int64_t> column_counts(Type type) {
 
 // Every row has a kind of weights and every token a kind of activations, so that each kind meets each.
 
-void set_scale(Problem& p, int64_t r, double d) {
-    const uint16_t half = half_bits(d);
+void set_scale(Problem& p, int64_t r, double d, double least) {
+    const uint16_t half = half_bits(d), minimum = half_bits(least);
     const TypeInfo& layout = info(p.type);
     for (int64_t at = 0; at < p.row_bytes; at += layout.block_bytes) {
         std::memcpy(p.row(r) + at + scale_offset(p.type), &half, sizeof half);
+        if (has_minimum(p.type)) std::memcpy(p.row(r) + at + 2, &minimum, sizeof minimum);
     }
 }
 
@@ -123,9 +124,10 @@ void quantised_weights(Problem& p) {
     constexpr double kMost = 65504, kLeastHalf = 0x1p-24, kLargestDenormal = 0x1p-14 - 0x1p-24;
     const double scales[] = {kMost, -kMost, kMost, kLeastHalf, -kMost, 0.0, -0.0, HUGE_VAL, NAN, kLargestDenormal, 1};
     for (int64_t r = 0; r < p.rows; ++r) {
-        const int64_t kind = r % static_cast<int64_t>(std::size(scales));
+        const auto kinds = static_cast<int64_t>(std::size(scales));
+        const int64_t kind = r % kinds;
         if (kind < 3) fill_integers(p, r, kind != 2);
-        set_scale(p, r, scales[kind]);
+        set_scale(p, r, scales[kind], scales[(kind + r / kinds) % kinds]);  // minima like it, and others beside it
     }
 }
 
@@ -226,7 +228,7 @@ void test_linear(Report& report, const Sets& sets) {
                 Bench{report, set->name, kernel, p, p.weights.data()}.check_whole_and_parts(expected, parts);
             }
         }
-        const Problem p = extreme(type, 44, type == Type::Q6_K ? 512 : 64);
+        const Problem p = extreme(type, 44, info(type).block == 256 ? 512 : 64);
         const std::vector<Expected> expected = p.product();
         for (const Kernels* set : sets) {
             const Kernel kernel = set->linear[static_cast<size_t>(type)];
@@ -263,7 +265,7 @@ void test_panels(Report& report, const Sets& sets) {
             check(Problem(type, kRows, columns, kTokens, slack, static_cast<uint64_t>(columns)), slack,
                   calls(kRows, {32, 64, 96}, index.data()));
         }
-        check(extreme(type, 64, type == Type::Q6_K ? 512 : 64), 1, {{32, 64, 19}});
+        check(extreme(type, 64, info(type).block == 256 ? 512 : 64), 1, {{32, 64, 19}});
         report.end();
     }
 }
@@ -284,9 +286,9 @@ void test_embedding(Report& report, const Sets&) {
                     [&](int64_t k) {
                         const auto i = static_cast<size_t>(k);
                         constexpr double kEitherZero = kLeast / 2;
-                        return row.numbers.empty()
-                                   ? Expected{row.d[i / kGroup] * static_cast<float>(row.integers[i]), kEitherZero}
-                                   : Expected{row.numbers[i]};
+                        if (!row.numbers.empty()) return Expected{row.numbers[i]};
+                        const float d = row.d[i / kGroup], least = row.e.empty() ? 0 : row.e[i / kGroup];
+                        return Expected{std::fma(d, static_cast<float>(row.integers[i]), -least), kEitherZero};
                     },
                     [&] { return shape(order, r, "columns", columns); });
             };

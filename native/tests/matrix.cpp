@@ -7,8 +7,11 @@ float quantised_product(const Row& w, const int8_t* q, const float* scale) {
     float f = 0;
     for (size_t g = 0; g < w.d.size(); ++g) {
         int32_t sum = 0;
-        for (size_t k = g * kGroup; k < (g + 1) * kGroup; ++k) sum += w.integers[k] * q[k];
-        f = std::fma(static_cast<float>(sum), w.d[g] * scale[g], f);
+        int32_t all = 0;
+        for (size_t k = g * kGroup; k < (g + 1) * kGroup; ++k) sum += w.integers[k] * q[k], all += q[k];
+        const auto product = static_cast<float>(sum);
+        f = w.e.empty() ? std::fma(product, w.d[g] * scale[g], f)
+                        : std::fma(std::fma(static_cast<float>(-all), w.e[g], product * w.d[g]), scale[g], f);
     }
     return f;
 }

@@ -1,12 +1,18 @@
 // A random matrix and random activations for it, and what their product must be.
 #pragma once
+#include <iterator>
+#include <span>
+
 #include "check.h"
 #include "weights.h"
 
 namespace headrace::tests {
 
-inline constexpr Type kAllTypes[] = {Type::F32, Type::F16, Type::BF16, Type::Q8_0, Type::Q4_0, Type::Q6_K};
-inline constexpr Type kPanelTypes[] = {Type::Q8_0, Type::Q4_0, Type::Q6_K};
+inline constexpr Type kAllTypes[] = {Type::F32,  Type::F16,  Type::BF16, Type::Q8_0, Type::Q4_0,
+                                     Type::Q6_K, Type::Q4_1, Type::Q5_0, Type::Q5_1, Type::IQ4_NL,
+                                     Type::Q3_K, Type::Q4_K, Type::Q5_K};
+static_assert(std::size(kAllTypes) == kTypes);
+inline constexpr std::span<const Type> kPanelTypes = std::span(kAllTypes).subspan(3);  // the quantised ones
 
 // `slack` as in Input: bytes for the weights, numbers for the activations.
 struct Problem {

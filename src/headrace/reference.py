@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.plan import Plan, Step
-from headrace.weights.quantisation import dequantise
+from headrace.weights.quantisation import QUANTISED, dequantise
 from headrace.weights.tensor import Weights
 
 Array = NDArray[np.float32]
 GROUP = 32  # activations that share one scale
-QUANTISED = ("Q4_0", "Q8_0", "Q6_K")
 
 
 @dataclass(slots=True)

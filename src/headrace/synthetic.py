@@ -23,6 +23,7 @@ from headrace.errors import RequestInvalid
 from headrace.models import lfm2, lfm2_moe
 from headrace.weights.fields import Fields
 from headrace.weights.gguf_writer import Entry, Progress, write
+from headrace.weights.mixtures import MIXTURES, type_of
 from headrace.weights.quantisation import FILE_TYPES, TYPES, nbytes
 from headrace.weights.tensor import Tensor
 
@@ -54,7 +55,7 @@ FAMILY: Mapping[str, Member] = MappingProxyType(
         "lfm2:24b": Member(2048, 32, 11776, 40, tuple(range(2, 40, 4)), experts=64, expert_width=1536),
     }
 )
-QUANTS = ("q4_0", "q8_0", "f16")
+QUANTS = ("q4_0", "q8_0", "f16", *MIXTURES)
 HEADS = ("q4_0", "q6_k")
 VOCABULARY, PADDING = 65_536, 1136  # rows of the embedding, and how many at its end have no token
 
@@ -64,13 +65,18 @@ _SPECIAL = (
     "<|tool_response_start|>", "<|tool_response_end|>",
 )  # fmt: skip
 KV_HEADS, HEAD_DIM = 8, 64
-_DEVIATION = {"Q4_0": 4.61, "Q8_0": 73.9, "Q6_K": 18.47 * 66.1}  # of random bits, before the scale of their block
+# Of random bits, before the scale of their block.
+_DEVIATION = {"Q4_0": 4.61, "Q5_0": 9.23, "Q5_1": 9.23, "Q8_0": 73.9}
+_DEVIATION |= {"Q3_K": 2.35 * 18.5, "Q4_K": 4.61 * 36.5, "Q5_K": 9.23 * 36.5, "Q6_K": 18.47 * 66.1}
+_MIDDLE = {"Q5_1": -15.5, "Q4_K": 7.5, "Q5_K": 15.5}  # the minimum under which weights are centred
+_SCALE_AT = {"Q3_K": 108, "Q6_K": 208}
 
 
 def synthesise(
     name: str, path: Path, quant: str = "q4_0", head: str = "q4_0", progress: Progress = lambda *_: None, seed: int = 1
 ) -> None:
-    """Writes a member of FAMILY to `path`, matrices in `quant`; `head` is the tied embedding of a q4_0 file.
+    """Writes a member of FAMILY to `path`, matrices in `quant`; `head` is the tied embedding of a q4_0 file. A mixture
+    has the types of published files.
 
     Raises RequestInvalid for a name or a type that is not known, and where there is no room.
     """
@@ -82,10 +88,20 @@ def synthesise(
             f"{quant} with a head of {head} is not made: expected {', '.join(QUANTS)} with {', '.join(HEADS)}"
         )
     architecture, config = config_of(name, member)
-    types = {"matrix": quant.upper(), "head": (head if quant == "q4_0" else quant).upper()}
     shapes = {weight: shape_of(weight, member) for weight in architecture.plan(config).weights()}
     metadata = _metadata(name, architecture, config, quant, shapes)
+    types = {
+        weight: _type_of(architecture.gguf_name(weight), shape, member, quant, head) for weight, shape in shapes.items()
+    }
     write(path, metadata, list(_entries(architecture, shapes, types, seed)), progress)
+
+
+def _type_of(name: str, shape: tuple[int, ...], member: Member, quant: str, head: str) -> str:
+    if len(shape) == 1 or "ffn_gate_inp" in name or "shortconv.conv" in name:
+        return "F32"
+    if quant in MIXTURES:
+        return type_of(name, shape, quant, member.layers, member.attention)
+    return (head if quant == "q4_0" and name == "token_embd.weight" else quant).upper()
 
 
 def config_of(name: str, member: Member) -> tuple[ModuleType, Any]:
@@ -138,10 +154,8 @@ def _entries(
     architecture: ModuleType, shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, str], seed: int
 ) -> Iterator[Entry]:
     for number, (weight, shape) in enumerate(shapes.items()):
-        small = len(shape) == 1 or weight.endswith((".gate", "conv.conv"))
-        kind = "F32" if small else types["head" if weight == "embed_tokens" else "matrix"]
-        rng = np.random.default_rng((seed, number))
-        make = partial(_small, rng, weight, shape) if small else partial(_matrix, rng, kind, shape)
+        kind, rng = types[weight], np.random.default_rng((seed, number))
+        make = partial(_small, rng, weight, shape) if kind == "F32" else partial(_matrix, rng, kind, shape)
         yield Entry(architecture.gguf_name(weight), kind, shape, make)
 
 
@@ -169,12 +183,15 @@ def _matrix(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> Byte
         )
     layout = TYPES[kind]
     blocks = np.frombuffer(bytearray(rng.bytes(nbytes(kind, shape))), np.uint8).reshape(-1, layout.block_bytes)
-    scale = np.array([deviation / _DEVIATION[kind]], np.float16).view(np.uint8)
-    if kind == "Q6_K":
+    d, at = deviation / _DEVIATION[kind], _SCALE_AT.get(kind, 0)
+    blocks[:, at : at + 2] = np.array([d], np.float16).view(np.uint8)
+    if kind in _MIDDLE:
+        blocks[:, 2:4] = np.array([d * _MIDDLE[kind]], np.float16).view(np.uint8)
+    if kind in ("Q4_K", "Q5_K"):  # minima like their scales
+        blocks[:, 8:12] = blocks[:, 4:8]
+        blocks[:, 12:16] = blocks[:, 12:16] % 16 * 17
+    elif kind == "Q6_K":
         blocks[:, 192:208] = blocks[:, 192:208] % 64 + 32  # positive scales of one size
-        blocks[:, 208:] = scale
-    else:
-        blocks[:, :2] = scale
     return blocks.reshape(-1)
 
 

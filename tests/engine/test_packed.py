@@ -19,6 +19,7 @@ from headrace.cli import headrace as cli
 from headrace.engine import packed
 from headrace.errors import FileInvalid
 from headrace.weights.gguf import read
+from headrace.weights.mixtures import MIXTURES
 from tests import found_files
 
 IDS = np.random.default_rng(1).integers(300, 60_000, 40).tolist()
@@ -26,16 +27,19 @@ IDS = np.random.default_rng(1).integers(300, 60_000, 40).tolist()
 pytestmark = pytest.mark.skipif(not _core.panel_types(), reason="this machine's kernels read rows")
 
 
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mixture in Q4_0 with a Q6_K head, and a router that no panel holds."""
-    path = tmp_path_factory.mktemp("model") / "small.gguf"
+def synthesised(path: Path, quant: str) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             synthetic, "FAMILY", {"small": synthetic.Member(512, 8, 512, 4, (2,), experts=8, expert_width=256)}
         )
-        synthetic.synthesise("small", path, head="q6_k")
+        synthetic.synthesise("small", path, quant, head="q6_k")
     return path
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mixture in Q4_0 with a Q6_K head, and a router that no panel holds."""
+    return synthesised(tmp_path_factory.mktemp("model") / "small.gguf", "q4_0")
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +81,18 @@ def test_the_way_back_is_exact(file: Path, cache: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["export", str(only(cache)), str(tmp_path / "back.gguf")], catch_exceptions=False)
     assert result.exit_code == 0
     assert (tmp_path / "back.gguf").read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("quant", MIXTURES)
+def test_mixed_files_are_packed_and_given_back(
+    quant: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = synthesised(tmp_path / "mixed.gguf", quant)
+    panels = logits(file)
+    packed.export(only(cache), tmp_path / "back.gguf")
+    assert (tmp_path / "back.gguf").read_bytes() == file.read_bytes()
+    monkeypatch.setattr("headrace.model.packed.in_panels", lambda *given: given[1])
+    assert logits(file) == panels
 
 
 def cut(path: Path) -> None:

@@ -16,9 +16,30 @@ from headrace.weights.tensor import Tensor, Weights
 
 BLOCK_TOKENS = 64
 BLOCKS = 64
-BLOCK_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "Q8_0": 34, "Q4_0": 18, "Q6_K": 210}
-BLOCK = {"F32": 1, "F16": 1, "BF16": 1, "Q8_0": 32, "Q4_0": 32, "Q6_K": 256}
-SCALE_AT = {"Q8_0": 0, "Q4_0": 0, "Q6_K": 208}
+BLOCK_BYTES = {
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "Q8_0": 34,
+    "Q4_0": 18,
+    "Q4_1": 20,
+    "Q5_0": 22,
+    "Q5_1": 24,
+    "IQ4_NL": 18,
+    "Q3_K": 110,
+    "Q4_K": 144,
+    "Q5_K": 176,
+    "Q6_K": 210,
+}
+BLOCK = {kind: 1 if kind[0] in "FB" else 256 if kind.endswith("K") else 32 for kind in BLOCK_BYTES}
+QUANTISED = tuple(kind for kind in BLOCK if BLOCK[kind] > 1)
+SCALE_AT = {kind: {"Q6_K": 208, "Q3_K": 108}.get(kind, 0) for kind in QUANTISED}
+LEVELS_AT = {
+    "Q4_1": 4,
+    "Q5_1": 4,
+    "Q4_K": 16,
+    "Q5_K": 16,
+}  # with a minimum, whose half is the second
 
 
 def random_tensor(rng: np.random.Generator, kind: str, rows: int, columns: int, size: float = 1) -> Tensor:
@@ -27,6 +48,9 @@ def random_tensor(rng: np.random.Generator, kind: str, rows: int, columns: int, 
         blocks = rng.integers(0, 256, (rows * columns // BLOCK[kind], BLOCK_BYTES[kind]), dtype=np.uint8)
         scales = (rng.uniform(-1, 1, len(blocks)) * size / 16).astype(np.float16)
         blocks[:, SCALE_AT[kind] : SCALE_AT[kind] + 2] = scales[:, None].view(np.uint8)
+        if kind in LEVELS_AT:
+            least = (rng.uniform(-1, 1, len(blocks)) * size / 2).astype(np.float16)
+            blocks[:, 2:4] = least[:, None].view(np.uint8)
         return Tensor(kind, kind, (rows, columns), blocks.reshape(-1))
     return float_tensor(kind, rng.standard_normal((rows, columns), np.float32) * np.float32(size))
 
@@ -48,6 +72,13 @@ def numbers(tensor: Tensor) -> NDArray[np.float64]:
     kind = gguf.GGMLQuantizationType[tensor.type]
     rows = tensor.data.reshape(tensor.shape[0], -1)
     return gguf.quants.dequantize(rows, kind).reshape(tensor.shape).astype(np.float64)
+
+
+def minima(tensor: Tensor) -> NDArray[np.float64]:
+    """What is added to a weight beside its level's share of it: weights whose levels are zero."""
+    blocks = tensor.data.reshape(-1, BLOCK_BYTES[tensor.type]).copy()
+    blocks[:, LEVELS_AT.get(tensor.type, 0) :] = 0
+    return numbers(Tensor(tensor.name, tensor.type, tensor.shape, blocks.reshape(-1)))
 
 
 def quantise(x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -14,7 +14,7 @@ from tests.native.builders import BLOCK_TOKENS, batch, hybrid, logits_of, model
 
 TOKENS = np.random.default_rng(0).integers(0, 67, 100)
 LONG = np.random.default_rng(3).integers(0, 67, 2300)  # more than two spans of attention
-KINDS = ["F32", "BF16", "Q8_0", "Q4_0", "Q6_K"]
+KINDS = ["F32", "BF16", "Q8_0", "Q4_0", "Q6_K", "Q5_1", "Q3_K", "Q4_K"]
 WIDE = {"hidden": 256, "inner": 256, "head_dim": 64}
 
 

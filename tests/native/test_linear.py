@@ -16,10 +16,23 @@ from numpy.typing import NDArray
 from headrace import _core
 from headrace.plan import Plan
 from headrace.weights.tensor import Tensor
-from tests.native.builders import BLOCK, batch, float_tensor, model, numbers, quantise, random_tensor, tensors
+from tests.native.builders import (
+    BLOCK,
+    BLOCK_BYTES,
+    LEVELS_AT,
+    QUANTISED,
+    SCALE_AT,
+    batch,
+    float_tensor,
+    minima,
+    model,
+    numbers,
+    quantise,
+    random_tensor,
+    tensors,
+)
 
 FLOATS = ("F32", "F16", "BF16")
-QUANTISED = ("Q8_0", "Q4_0", "Q6_K")
 EPSILON = 2.0**-24  # half the distance of neighbouring float32, relative
 
 
@@ -37,18 +50,22 @@ def run_linear(x: NDArray[np.float32], weight: Tensor, isa: str, threads: int = 
 
 
 def definition(x: NDArray[np.float32], weight: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The exact product, and the sum of the magnitudes of what fp32 adds up: products, or whole groups of 32."""
+    """The exact product, and the sum of the magnitudes of what fp32 adds up: products, or whole groups of 32, those of
+    the minima apart."""
     w = numbers(weight)
     if weight.type in FLOATS:
         return x.astype(np.float64) @ w.T, np.abs(x).astype(np.float64) @ np.abs(w).T
     q, scale = quantise(x)
-    terms = np.einsum("mgk,ngk->mng", q * scale.astype(np.float64)[:, :, None], w.reshape(len(w), -1, 32))
-    return terms.sum(axis=2), np.abs(terms).sum(axis=2)
+    activations, least = q * scale.astype(np.float64)[:, :, None], minima(weight)
+    levels, minimum = (
+        np.einsum("mgk,ngk->mng", activations, part.reshape(len(w), -1, 32)) for part in (w - least, least)
+    )
+    return (levels + minimum).sum(axis=2), (np.abs(levels) + np.abs(minimum)).sum(axis=2)
 
 
 def check(x: NDArray[np.float32], weight: Tensor, isa: str) -> None:
     expected, magnitude = definition(x, weight)
-    steps = weight.shape[1] if weight.type in FLOATS else weight.shape[1] // 32 + 3
+    steps = weight.shape[1] if weight.type in FLOATS else weight.shape[1] // 32 + 5
     denormal = 2.0**-148 * weight.shape[1]
     error = np.abs(run_linear(x, weight, isa) - expected)
     assert (error <= steps * EPSILON * magnitude + denormal).all()
@@ -104,9 +121,10 @@ def test_extreme_numbers(isa: str, kind: str) -> None:
 def _all_ones(kind: str, weight: Tensor) -> Any:
     """Bits that make every weight of the first rows as large as the format has it, and leave the scales alone."""
     ones = np.full(weight.data.size // 3, 255, np.uint8)
-    block = {"Q8_0": 34, "Q4_0": 18, "Q6_K": 210}[kind]
-    offset = np.arange(len(ones)) % block
-    ones[(offset >= 192) if kind == "Q6_K" else (offset < 2)] = 0
+    offset = np.arange(len(ones)) % BLOCK_BYTES[kind]
+    ones[(offset >= SCALE_AT[kind]) & (offset < SCALE_AT[kind] + (4 if kind in LEVELS_AT else 2))] = 0
+    if kind == "Q6_K":
+        ones[offset >= 192] = 0
     return ones
 
 

@@ -10,9 +10,8 @@ import pytest
 from headrace import _core
 from headrace.plan import Plan
 from headrace.weights.tensor import Tensor
-from tests.native.builders import BLOCK, batch, float_tensor, model, random_tensor, tensors
+from tests.native.builders import BLOCK, BLOCK_BYTES, QUANTISED, batch, float_tensor, model, random_tensor, tensors
 
-KINDS = ("Q8_0", "Q4_0", "Q6_K")
 READERS = [(isa, kind) for isa in _core.isas() for kind in _core.panel_types(isa)]
 
 
@@ -35,12 +34,12 @@ def product(x: Any, weight: Tensor, isa: str, threads: int = 1) -> Any:
 
 
 def test_the_readable_twin_reads_all_and_the_fast_one_too() -> None:
-    assert set(_core.panel_types("scalar")) == set(KINDS)
+    assert set(_core.panel_types("scalar")) == set(QUANTISED)
     if "avx512vnni" in _core.isas():
-        assert set(_core.panel_types()) == set(KINDS)
+        assert set(_core.panel_types()) == set(QUANTISED)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", QUANTISED)
 @pytest.mark.parametrize(("rows", "columns"), [(32, 256), (96, 512), (64, 1024)])
 def test_the_order_can_be_undone(kind: str, rows: int, columns: int) -> None:
     rng = np.random.default_rng(rows)
@@ -51,7 +50,7 @@ def test_the_order_can_be_undone(kind: str, rows: int, columns: int) -> None:
 
 
 def size(kind: str, columns: int) -> int:
-    return columns // BLOCK[kind] * {"Q8_0": 34, "Q4_0": 18, "Q6_K": 210}[kind]
+    return columns // BLOCK[kind] * BLOCK_BYTES[kind]
 
 
 @pytest.mark.parametrize(("reader", "kind"), READERS)
@@ -63,8 +62,7 @@ def test_the_bits_are_those_of_rows(reader: str, kind: str, blocks: int, tokens:
     weight = random_tensor(rng, kind, 96, x.shape[1])
     expected = product(x, weight, "scalar")
     found = product(x, in_panels(weight), reader)
-    assert found.tobytes() == product(x, weight, reader).tobytes()
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert found.tobytes() == product(x, weight, reader).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(("reader", "kind"), READERS)
@@ -82,10 +80,11 @@ def test_extreme_numbers_have_the_bits_of_rows(reader: str, kind: str) -> None:
     x[7] = -1e-44
     weight = random_tensor(rng, kind, 64, 512)
     weight.data[: weight.data.size // 2] |= 0x70 if kind != "Q6_K" else 0
-    found = product(x, in_panels(weight), reader)
-    np.testing.assert_array_equal(np.isnan(found), np.isnan(product(x, weight, reader)))
+    found, expected = product(x, in_panels(weight), reader), product(x, weight, reader)
+    numbers = ~np.isnan(expected)  # which NaN a product of two of them is, is the compiler's choice
+    np.testing.assert_array_equal(np.isnan(found), ~numbers)
     assert np.isfinite(found[[0, 1, 2, 6, 8]]).all() or kind != "Q6_K"
-    assert found.tobytes() == product(x, weight, reader).tobytes()
+    assert found[numbers].tobytes() == expected[numbers].tobytes()
 
 
 @pytest.mark.parametrize(("reader", "kind"), READERS)

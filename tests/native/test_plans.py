@@ -102,7 +102,7 @@ BAD: list[tuple[Edit, str]] = [
     (weight("w3", *[zeros(95, 64)] * 5), "weight w3 has shape [95, 64]: expected [96, 64]"),
     (weight("w2", *[zeros(64, 95)] * 5), "weight w2 has shape [64, 95]: expected [64, 96]"),
     (weight("gate", shorter(zeros(96, 64))), "weight gate has 24575 bytes: F32 of shape [96, 64] takes 24576"),
-    (weight("gate", hollow("Q4_1", 96)), "weight gate has type Q4_1: expected F32"),
+    (weight("gate", hollow("Q2_K", 96)), "weight gate has type Q2_K: expected one of F32, F16, BF16, Q8_0"),
     (weight("gate", hollow("Q6_K", 96)), "weight gate has 64 columns: Q6_K needs a multiple of 256"),
     (weight("gate", hollow("F32", 0)), "weight gate has shape [0, 64]: expected positive sides"),
     (weight("gate", hollow("F32", 2**40)), "weight gate has shape [1099511627776, 64]: expected positive sides"),

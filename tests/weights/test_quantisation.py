@@ -6,8 +6,18 @@ import pytest
 import torch
 
 from headrace.errors import Unsupported
+from headrace.weights import quantisation
 from headrace.weights.quantisation import TYPES, dequantise, layout_of, nbytes
 from headrace.weights.tensor import Tensor
+
+# Where the halves of a block lie: its scale, and its minimum behind it.
+HALVES = {
+    **dict.fromkeys(("Q8_0", "Q4_0", "Q5_0", "IQ4_NL"), (0,)),
+    **dict.fromkeys(("Q4_1", "Q5_1", "Q4_K", "Q5_K"), (0, 2)),
+    "Q3_K": (108,),
+    "Q6_K": (208,),
+}
+QUANTISED = tuple(HALVES)
 
 
 def random_blocks(type_name: str, rows: int, columns: int, seed: int = 0) -> np.ndarray:
@@ -15,13 +25,8 @@ def random_blocks(type_name: str, rows: int, columns: int, seed: int = 0) -> np.
     layout = TYPES[type_name]
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 256, (rows * columns // layout.block, layout.block_bytes), dtype=np.uint8)
-    scales = rng.standard_normal((len(blocks), 1)).astype(np.float16).view(np.uint8)
-    if type_name == "Q6_K":
-        blocks[:, -2:] = scales
-    elif type_name.startswith("Q"):
-        blocks[:, :2] = scales
-    if type_name == "Q4_1":
-        blocks[:, 2:4] = scales[::-1]
+    for at in HALVES.get(type_name, ()):
+        blocks[:, at : at + 2] = rng.standard_normal((len(blocks), 1)).astype(np.float16).view(np.uint8)
     return blocks.reshape(rows, -1)
 
 
@@ -43,7 +48,28 @@ def test_dequantises_random_blocks_to_the_bits_of_the_gguf_package(type_name):
     assert same_bits(dequantise(tensor_of(type_name, (7, 1024), data)), expected)
 
 
-@pytest.mark.parametrize("type_name", ["Q8_0", "Q4_0", "Q4_1", "F16", "BF16"])
+@pytest.mark.parametrize("type_name", QUANTISED)
+def test_extreme_blocks_have_the_bits_of_the_gguf_package(type_name):
+    """All bits clear, all set, and scales of every size a half has, subnormal, infinite and none beside them."""
+    layout = TYPES[type_name]
+    rng = np.random.default_rng(5)
+    halves = np.concatenate([np.arange(0, 65536, 97), [0, 1, 0x8000, 0x8001, 0x7BFF, 0xFBFF, 0x7C00, 0xFC00, 0x7E00]])
+    data = rng.integers(0, 256, (4 * len(halves), layout.block_bytes), dtype=np.uint8)
+    data[: len(halves)] = 0
+    data[len(halves) : 2 * len(halves)] = 255
+    for at in HALVES[type_name]:
+        scales = rng.permutation(halves.astype("<u2")) if at == 2 else halves.astype("<u2")
+        data[:, at : at + 2] = np.tile(scales, 4).reshape(-1, 1).view(np.uint8)
+    with np.errstate(all="ignore"):
+        expected = gguf.quants.dequantize(data, gguf.GGMLQuantizationType[type_name])
+    found = dequantise(tensor_of(type_name, (len(data), layout.block), data))
+    numbers = ~np.isnan(expected)
+    assert same_bits(found[numbers], expected[numbers])
+    assert np.isnan(found[~numbers]).all()
+    assert not dequantise(tensor_of(type_name, (layout.block,), np.zeros(layout.block_bytes, np.uint8))).any()
+
+
+@pytest.mark.parametrize("type_name", ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "F16", "BF16"])
 def test_dequantises_what_the_gguf_package_quantises(type_name):
     values = np.random.default_rng(2).standard_normal((3, 5, 256)).astype(np.float32)
     kind = gguf.GGMLQuantizationType[type_name]
@@ -100,8 +126,12 @@ def test_sizes_are_those_of_the_gguf_package():
     assert nbytes("F32", ()) == 4
 
 
+def test_the_quantised_types_are_those_with_blocks():
+    assert set(quantisation.QUANTISED) == set(QUANTISED)
+
+
 def test_what_has_no_layout_is_refused():
-    with pytest.raises(Unsupported, match="Q4_K is not supported: use one of F32, F16, BF16, Q8_0, Q4_0, Q6_K, Q4_1"):
-        layout_of("Q4_K")
+    with pytest.raises(Unsupported, match=r"Q2_K is not supported: use one of F32, F16, BF16, Q8_0, Q4_0, Q6_K, Q4_1"):
+        layout_of("Q2_K")
     with pytest.raises(Unsupported, match="rows of 48 weights cannot be Q8_0: its blocks hold 32"):
         nbytes("Q8_0", (32, 48))

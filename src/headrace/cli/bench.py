@@ -39,7 +39,12 @@ def names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str
 @click.option("--kv", callback=names, default=None, help="Types of cache: fp16, int8, fp32 (default: the model's own).")
 @click.option("--decode-steps", type=click.IntRange(1, 10_000), default=24, show_default=True, help="Steps to time.")
 @click.option("--synthetic", metavar="NAME", help="Instead of MODEL: random weights in the shapes of lfm2:8b, ...")
-@click.option("--quant", default="q4_0", show_default=True, help="Type of the synthetic matrices: q4_0, q8_0, f16.")
+@click.option(
+    "--quant",
+    default="q4_0",
+    show_default=True,
+    help="Type of the synthetic matrices: q4_0, q8_0, f16, or mixed as published: q3_k_l, q4_k_m, q5_k_m, q6_k.",
+)
 @click.option("--head", default="q4_0", show_default=True, help="Type of the synthetic embedding: q4_0, q6_k.")
 @click.option("--out", type=click.Path(path_type=Path), help="Keep the synthetic file here.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
