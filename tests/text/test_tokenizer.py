@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,6 +95,23 @@ def test_both_sources_know_the_same(from_json: Tokenizer, from_gguf: Tokenizer) 
         assert tokenizer.special_names["bos_token"] == "<|startoftext|>"
     assert dict(from_json.special) == dict(from_gguf.special)
     assert all(from_json.token_bytes(token) == from_gguf.token_bytes(token) for token in range(64_400))
+
+
+def test_a_file_of_ollamas_converter_knows_the_same(gguf_metadata: Mapping[str, Any], from_gguf: Tokenizer) -> None:
+    """It goes by the split's expression, whose digest is Llama 3's there, and fills up with tokens as if added."""
+    assert hashlib.sha256(LFM2_SPLIT.encode()).hexdigest().startswith("d98f9631be1e9607a9848c26c1f9eac1")
+    kinds = gguf_metadata["tokenizer.ggml.token_type"].copy()
+    kinds[64_400:] = 4
+    changed = {
+        "tokenizer.ggml.pre": "llama-bpe",
+        "tokenizer.ggml.tokens": gguf_metadata["tokenizer.ggml.tokens"][:64_400] + [f"[PAD{i}]" for i in range(1136)],
+        "tokenizer.ggml.token_type": kinds,
+    }
+    found = Tokenizer.from_gguf({**gguf_metadata, **changed})
+    assert found.ids() == from_gguf.ids() == list(range(64_400))
+    assert found.gaps(65_536) == from_gguf.gaps(65_536) == list(range(64_400, 65_536))
+    text = "[PAD0] pythonic [PAD1135]<|im_end|> 12345 für 日本語 it's\n\n  end"
+    assert found.encode(text) == from_gguf.encode(text)
 
 
 def test_raw_prompts_get_exactly_one_bos(from_json: Tokenizer, from_gguf: Tokenizer) -> None:

@@ -190,7 +190,7 @@ def weights_from_gguf(names: list[str], tensors: Mapping[str, Tensor], source: s
 def hf_tensor(name: str, tensors: Mapping[str, Tensor], source: str) -> Tensor:
     suffix = "" if name.endswith("bias") else ".weight"
     stem, _, part = name.rpartition(".")
-    for candidate in (name, f"{stem}.{MLX_NAMES.get(part, part)}"):
+    for candidate in (name, f"{stem}.{MLX_NAMES[part]}") if part in MLX_NAMES else (name,):
         for prefix in ("model.", ""):
             if tensor := tensors.get(prefix + candidate + suffix):
                 return squeeze_taps(tensor) if name.endswith("conv.conv") else tensor

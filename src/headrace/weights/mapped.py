@@ -57,7 +57,7 @@ def check_whole(path: Path, files: Iterable[mmap.mmap]) -> None:
         if (lost := len(file) - file.size()) > 0:
             raise FileInvalid(
                 path,
-                f"the file, or its packed copy, has lost {lost} bytes since it was opened: "
+                f"the file, another part of it, or a packed copy has lost {lost} bytes since it was opened: "
                 "let whatever writes it finish, and load the model again",
             )
 
