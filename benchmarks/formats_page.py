@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from gguf import GGMLQuantizationType
 
 from headrace.convert import OUTTYPES
-from headrace.engine.core import READ
 from headrace.weights.quantisation import TYPES
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ SUPPORT = "<!-- support: written by benchmarks/quality.py -->", "<!-- end of sup
 FIGURES = "<!-- figures: written by benchmarks/quality.py -->", "<!-- end of figures -->"
 FLOATS = "native/test_linear.py::test_float_weights_of_every_width"
 QUANTISED = "native/test_linear.py::test_quantised_weights_around_the_tiles"
-WITHOUT_KERNEL = "test_model.py::test_gguf_types_without_a_kernel_load"
 REFUSED = "weights/test_gguf.py::test_broken_files_are_refused_with_a_sentence_and_without_memory"
 
 
@@ -31,9 +29,9 @@ def support() -> list[str]:
     for name, layout in TYPES.items():
         kernel = FLOATS if layout.block == 1 else QUANTISED
         lines.append(
-            f"| {name} | {8 * layout.block_bytes / layout.block:g} | yes | {_said(name in READ, 'as float32')} "
+            f"| {name} | {8 * layout.block_bytes / layout.block:g} | yes | yes "
             f"| {_said(name.lower() in OUTTYPES, 'in q4_0, the head' if name == 'Q6_K' else 'no')} "
-            f"| `{kernel if name in READ else WITHOUT_KERNEL}` |"
+            f"| `{kernel}` |"
         )
     refused = ", ".join(name for name in GGMLQuantizationType.__members__ if name not in TYPES)
     lines.append(f"| {refused} | | refused, by name | | | `{REFUSED}` |")

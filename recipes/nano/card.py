@@ -36,7 +36,6 @@ def _training(lines: list[dict[str, Any]]) -> dict[str, str]:
         "steps": f"{steps[-1]['step']:,}",
         "tokens": f"{steps[-1]['tokens'] / 1e6:.1f}",
         "speed": f"{speeds[len(speeds) // 2]:,}",
-        "minutes": f"{steps[-1]['tokens'] / speeds[len(speeds) // 2] / 60:.0f}",
         "loss": str(steps[-1]["loss"]),
         "machine": ", then ".join(machines),
     }

@@ -18,6 +18,7 @@ from headrace.errors import FileInvalid, TemplateInvalid, Unsupported, UserError
 from headrace.models import llama
 from headrace.plan import fuse
 from headrace.reference import Reference, State
+from headrace.weights import gguf as gguf_file
 from headrace.weights.fields import Fields
 from tests import random_models
 from tests.native.builders import logits_of
@@ -247,7 +248,7 @@ def test_convert_writes_what_llama_cpp_would(name: str, made: Made, tmp_path: Pa
     model, folder = made(name)
     convert(folder, tmp_path / "ours.gguf", "f32")
     save_gguf(model, tmp_path / "theirs.gguf")
-    ours, theirs = (checkpoint.gguf.read(tmp_path / file) for file in ("ours.gguf", "theirs.gguf"))
+    ours, theirs = (gguf_file.read(tmp_path / file) for file in ("ours.gguf", "theirs.gguf"))
     assert ours.tensors.keys() == theirs.tensors.keys()
     for key, tensor in theirs.tensors.items():
         if key != "rope_freqs.weight":
@@ -303,7 +304,7 @@ def test_files_of_other_models(metadata: dict[str, Any], sentence: str, made: Ma
 
 def test_every_key_missing_or_of_any_value(made: Made, tmp_path: Path) -> None:
     """A stranger's metadata gives a config whose weights are all there, or a sentence; nothing else."""
-    file = checkpoint.gguf.read(save_gguf(made("llama3")[0], tmp_path / "model.gguf"))
+    file = gguf_file.read(save_gguf(made("llama3")[0], tmp_path / "model.gguf"))
     values = [None, "x", "linear", True, -1, 0, 1, 5, 7, 2**31 - 1, 2**63, 0.0, -1.5, 1e300, float("nan"), np.arange(3)]
     keys = [key for key in file.metadata if key.startswith("llama.")]
     assert len(keys) >= 8

@@ -123,13 +123,13 @@ def model(source: Checkpoint) -> Iterator[Model]:
 
 
 def test_perplexity_natively(model: Model, expected: Any, ids: list[int]) -> None:
-    """What is left: the input of the Q8_0 head rounded to int8, and the fp16 cache. Measured: 0.0007 nats, and 97 % of
-    the tokens with the same one most likely (docs/formats.md)."""
+    """What is left: the inputs of Q4_1 and Q8_0 matrices rounded to int8, and the fp16 cache. Measured: 0.0029 nats, and
+    95 % of the tokens with the same one most likely (docs/formats.md)."""
     found = model.logits(ids)
-    assert perplexity(found, ids) == pytest.approx(perplexity(expected, ids), rel=5e-3)
+    assert perplexity(found, ids) == pytest.approx(perplexity(expected, ids), rel=1e-2)
     divergence, agreement = compared(found, expected)
-    assert divergence < 2e-3
-    assert agreement > 0.95
+    assert divergence < 5e-3
+    assert agreement > 0.93
 
 
 def test_float_weights_natively(source: Checkpoint, expected: Any, ids: list[int]) -> None:
@@ -160,7 +160,7 @@ def test_it_answers(model: Model) -> None:
     """By the template in the file, whose system turn it adds by itself; the answer ends by itself, too."""
     events = list(model.chat(QUESTION, temperature=0, num_predict=100))
     answer = "".join(event.text for event in events if isinstance(event, Text))
-    assert re.fullmatch(r"1\. A cat\n2\. A dog\n3\. A \w+", answer)
+    assert re.fullmatch(r"1\. (\w| )+\n2\. (\w| )+\n3\. (\w| )+", answer)
     assert isinstance(events[-1], Done)
     assert events[-1].reason == "stop"
 

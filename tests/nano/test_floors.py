@@ -23,14 +23,17 @@ from recipes.nano.cases import generated, handwritten
 pytestmark = pytest.mark.slow
 
 GENERATED = {
-    "one unseen tool": 70,
-    "two to five unseen tools": 29,
-    "no tool fits": 68,
-    "extraction": 22,
-    "answer after a result": 86,
+    "one unseen tool": 66,
+    "two to five unseen tools": 32,
+    "no tool fits": 81,
+    "extraction": 33,
+    "answer after a result": 88,
 }
 BY_HAND = {
-    "builtin": 47, "one": 43, "several": 28, "none": 31, "extract": 18, "result": 31, "talk": 14, "needs_tools": 14,
+    "builtin": 52, "one": 38, "several": 25, "none": 36, "extract": 16, "result": 31, "talk": 17, "needs_tools": 14,
+}  # fmt: skip
+STORIES = {  # the built-in tools in the generators' wordings, of which two in five are stories or roundabout
+    "arithmetic": 70, "clock": 77, "add_to_date": 83, "days_between": 80, "convert_units": 80, "text_statistics": 86,
 }  # fmt: skip
 
 
@@ -55,7 +58,7 @@ def test_cases_written_by_hand(kind: str, nano: Model) -> None:
 @pytest.mark.parametrize("kind", evaluate.BUILTIN, ids=lambda kind: kind.__name__)
 def test_built_in_tools_in_wordings_that_training_knows(kind: evaluate.Kind, nano: Model) -> None:
     row = evaluate.scored(nano, kind.__name__, evaluate.known_kind(kind, 100, seed=1000))
-    assert row.right >= 93, "\n".join(row.failures[:5])
+    assert row.right >= STORIES[kind.__name__], "\n".join(row.failures[:5])
 
 
 ASKED = {

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 BLOCK_TOKENS = 64  # measured later, with the prefix cache: memory against the granularity of a hit
 KV = {"fp16": 2, "int8": 1, "fp32": 4}  # types of cache, and the bytes of a number
-READ = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q6_K")  # types of matrices that the core has kernels for
 Matrix = tuple[str, int, int, NDArray[np.uint8]]  # type, rows, columns, bytes
 
 
@@ -82,7 +81,7 @@ def _prepared(plan: Plan, weights: Weights) -> Iterator[tuple[str, tuple[Tensor,
     """The weights as the core expects them: norms, taps, biases and routers, which are small, in float32."""
     small = {name for step in plan.steps for name in _small(step)}
     for name, tensors in weights.items():
-        yield name, tuple(map(_float32 if name in small else _readable, tensors))
+        yield name, tuple(map(_float32, tensors)) if name in small else tensors
 
 
 def _small(step: Step) -> tuple[str, ...]:
@@ -93,12 +92,6 @@ def _small(step: Step) -> tuple[str, ...]:
             return step.weights[len(step.weights) // 2 :]
         case _:
             return ()
-
-
-def _readable(tensor: Tensor) -> Tensor:
-    """A matrix of a type without a kernel as float32, which is exact; once READ names the type, a kernel takes over."""
-    kind = tensor.type.partition("/")[0]
-    return tensor if kind in READ else _float32(tensor)
 
 
 def _float32(tensor: Tensor) -> Tensor:
