@@ -123,8 +123,8 @@ def model(source: Checkpoint) -> Iterator[Model]:
 
 
 def test_perplexity_natively(model: Model, expected: Any, ids: list[int]) -> None:
-    """What is left: the inputs of Q4_1 and Q8_0 matrices rounded to int8, and the fp16 cache. Measured: 0.0029 nats, and
-    95 % of the tokens with the same one most likely (docs/formats.md)."""
+    """What is left: the inputs of Q4_1 and Q8_0 matrices rounded to int8, and the fp16 cache. Measured: 0.0029 nats,
+    and 95 % of the tokens with the same one most likely (docs/formats.md)."""
     found = model.logits(ids)
     assert perplexity(found, ids) == pytest.approx(perplexity(expected, ids), rel=1e-2)
     divergence, agreement = compared(found, expected)
