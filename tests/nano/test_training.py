@@ -139,7 +139,11 @@ def test_ids_and_template_are_those_of_transformers(words: tokenizer.Tokenizer, 
 
 
 def test_the_shipped_file_in_transformers(tmp_path: Path) -> None:
-    """nano.gguf's values, dequantised, in `Lfm2MoeForCausalLM`: logits differ by the rounding of activations only."""
+    """nano.gguf's values, dequantised, in `Lfm2MoeForCausalLM`: logits differ by the rounding of activations only.
+
+    Where the router's choice is nearly a tie, that rounding may take another expert: so a few positions may be further
+    off, never most of them.
+    """
     folder = dequantised(nano.FILE, tmp_path)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with headrace.load("nano") as model:
@@ -148,7 +152,9 @@ def test_the_shipped_file_in_transformers(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = theirs(torch.tensor([ids])).logits[0].numpy()
     assert ours.shape == expected.shape
-    assert np.abs(ours - expected).max() < 0.05 * np.abs(expected).max()
+    error = np.abs(ours - expected).max(1) / np.abs(expected).max()
+    assert (error < 0.02).mean() >= 0.9
+    assert error.mean() < 0.01
     assert (ours.argmax(1) == expected.argmax(1)).mean() >= 0.9
 
 
