@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -76,9 +77,15 @@ def turn(python: str, engine: str, file: Path, rows: list[Row], threads: int) ->
     command = [python, str(PEERS), engine, str(file), json.dumps(rows), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
-        print(f"{engine} is left out: {reason}", file=sys.stderr)
+        print(f"{engine} is left out: {ending(done)}", file=sys.stderr)
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def ending(done: subprocess.CompletedProcess[str]) -> str:
+    """Why a process ended before it was done: what killed it, or its last word."""
+    if done.returncode < 0:
+        return f"it was ended by {signal.Signals(-done.returncode).name}"
+    return (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
 
 
 def described(row: Row) -> str:

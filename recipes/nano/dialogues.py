@@ -74,7 +74,7 @@ def prefix(rng: random.Random) -> Prefix:
     """Built-in tools, made-up ones, both, or none; any order, sometimes wrapped as OpenAI's clients do."""
     builtin: list[dict[str, Any]] = []
     made_up: list[Offered] = []
-    kind = rng.choices(("builtin", "made up", "both", "none"), (26, 46, 10, 18))[0]
+    kind = rng.choices(("builtin", "made up", "both", "none"), (21, 44, 9, 26))[0]
     if kind == "builtin":
         builtin = _builtin(rng)
     if kind == "made up":
