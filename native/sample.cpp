@@ -38,12 +38,16 @@ void apply_mask(std::span<float> logits, const uint32_t* mask) {
     }
 }
 
-// The lowest allowed id if every logit is -infinity or NaN.
+// Where no logit is a number, the lowest NaN: a row of -infinity may be barred for good. If all are that, the lowest.
 int32_t most_likely(std::span<const float> logits, const uint32_t* mask) {
+    const auto preferred = [](float a, float b) {
+        if (std::isnan(a)) return b == kNever;
+        return a > b || (std::isnan(b) && a > kNever);
+    };
     int32_t best = -1;
     for (int32_t id = 0; id < static_cast<int32_t>(logits.size()); ++id) {
         if (mask && !(mask[id / 32] >> id % 32 & 1)) continue;
-        if (best < 0 || logits[id] > logits[best] || (std::isnan(logits[best]) && !std::isnan(logits[id]))) best = id;
+        if (best < 0 || preferred(logits[id], logits[best])) best = id;
     }
     return best;
 }

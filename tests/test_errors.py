@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 import headrace
-from headrace import cli, errors, model
+from headrace import checkpoint, cli, errors, model
 from headrace.engine import core
 from headrace.errors import (
     OUTCOMES,
+    CacheExceeded,
     ContextExceeded,
     CoreMissing,
     FileInvalid,
@@ -28,6 +29,7 @@ from headrace.errors import (
     Unsupported,
     UserError,
 )
+from headrace.summary import block_bytes
 from headrace.tools import builtin
 from tests import random_models
 
@@ -125,6 +127,12 @@ def ask(path: Path, messages: Any = ({"role": "user", "content": "Hi"},), tools:
         list(loaded.chat(messages, tools=tools, **parameters))
 
 
+def ask_with_a_small_cache(path: Path, messages: Any) -> None:
+    source = checkpoint.read(path)
+    with headrace.load(path, cache_bytes=block_bytes(source)) as loaded:
+        list(loaded.chat(messages))
+
+
 def ask_after_closing(gguf: Path, **_: Any) -> None:
     loaded = headrace.load(gguf)
     loaded.close()
@@ -210,6 +218,12 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
         ContextExceeded,
         "the prompt has 117 tokens but the context window holds 64: shorten it, or ask for a larger window with "
         "--num-ctx",
+    ),
+    "a prompt that the cache has no memory for": (
+        lambda gguf, **_: ask_with_a_small_cache(gguf, [{"role": "user", "content": "x" * 100}]),
+        CacheExceeded,
+        "the prompt has 117 tokens but the cache has memory for 64: shorten it, or give the cache more with "
+        "--cache-bytes",
     ),
     "a parameter out of its range": (
         lambda gguf, **_: ask(gguf, temperature=-1),

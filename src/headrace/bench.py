@@ -24,8 +24,8 @@ from headrace import checkpoint, machine
 from headrace.checkpoint import Checkpoint
 from headrace.engine.batch import Batch
 from headrace.engine.core import BLOCK_TOKENS, KV, build, kv_type, load_core
+from headrace.engine.pace import CHUNK_TOKENS
 from headrace.engine.packed import in_panels
-from headrace.engine.scheduler import CHUNK_TOKENS
 from headrace.errors import RequestInvalid
 from headrace.models import lfm2
 

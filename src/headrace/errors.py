@@ -7,7 +7,8 @@
     │   ├── Unsupported          a well-formed thing that Headrace cannot do: an architecture, a quantisation
     │   ├── TemplateInvalid      the chat template cannot be read, or refuses these messages
     │   ├── RequestInvalid       a parameter, a message or a tool is not what is expected
-    │   └── ContextExceeded      prompt and answer do not fit the context window
+    │   ├── ContextExceeded      prompt and answer do not fit the context window
+    │   └── CacheExceeded        the prompt does not fit the memory of the cache
     ├── ToolFailed               a tool could not do it: its text goes back to the model
     ├── ModelClosed              the model was closed before or while it answered
     └── CoreMissing              the native core is not built or does not load
@@ -72,6 +73,18 @@ class ContextExceeded(UserError):
         self.num_ctx = num_ctx
 
 
+class CacheExceeded(UserError):
+    """The prompt does not fit the memory that the cache may take (both in tokens), however long it waits."""
+
+    def __init__(self, prompt_tokens: int, capacity: int) -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens but the cache has memory for {capacity}: "
+            "shorten it, or give the cache more with --cache-bytes"
+        )
+        self.prompt_tokens = prompt_tokens
+        self.capacity = capacity
+
+
 class ToolFailed(HeadraceError):
     """A tool could not do what it was asked: the sentence goes back to the model as the tool's answer."""
 
@@ -102,6 +115,7 @@ OUTCOMES: Mapping[type[HeadraceError], Outcome] = MappingProxyType(
         TemplateInvalid: Outcome(2, 422),
         RequestInvalid: Outcome(2, 400),
         ContextExceeded: Outcome(2, 400),
+        CacheExceeded: Outcome(2, 400),
         ToolFailed: Outcome(1, 500),
         ModelClosed: Outcome(1, 503),
         CoreMissing: Outcome(2, 500),

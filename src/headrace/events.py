@@ -12,12 +12,14 @@ Reason = Literal["stop", "length", "tool_calls", "cancelled"]
 class Usage:
     """Tokens read and written by one answer (by all rounds of it, where tools were run).
 
-    `forced_tokens` of those written left no choice: they were appended at once, each saving a step.
+    `forced_tokens` of those written left no choice: they were appended at once, each saving a step. `cached_tokens` of
+    those read were there already, from an earlier request that began alike: they took no time.
     """
 
     prompt_tokens: int
     completion_tokens: int
     forced_tokens: int = 0
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

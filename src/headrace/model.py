@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from headrace import checkpoint
 from headrace.checkpoint import Checkpoint
 from headrace.engine import core, packed, request
-from headrace.engine.cache import BlockPool
+from headrace.engine.cache import BlockCache
 from headrace.engine.engine import Engine
 from headrace.engine.request import Finished, Parameters
 from headrace.engine.scheduler import Scheduler
 from headrace.errors import ContextExceeded, FileInvalid, RequestInvalid
 from headrace.events import Done, Event, Text, ToolCall
 from headrace.machine import memory_bytes, usable_threads
+from headrace.summary import block_bytes
 from headrace.summary import memory_bytes as needed_bytes
 from headrace.text.calls import ReplyParser
 from headrace.text.constraint import Constraint, Constraints, Form
@@ -34,7 +35,9 @@ from headrace.tools.schema import parameters_of
 from headrace.weights.mapped import check_whole, files_behind
 from headrace.weights.tensor import Weights
 
-MAX_SEQUENCES = 4  # that decode together; each may grow to the whole window
+MAX_SEQUENCES = 16  # that decode together
+MOST_BLOCKS = 2**24  # of a cache; memory runs out long before
+CACHED_WINDOWS = 16  # full windows that the cache holds at most, unless it is told a size
 KEPT_TOKENS = (
     "<|tool_call_start|>",
     "<|tool_call_end|>",
@@ -52,16 +55,21 @@ def load(
     num_ctx: int | None = None,
     threads: int | None = None,
     kv: str | None = None,
+    cache_bytes: int | None = None,
     progress: packed.Progress = lambda *_: None,
 ) -> Model:
     """Loads `nano` (the embedded model), `smollm2` (where its package is installed), a GGUF file, or a model folder.
 
     `num_ctx` is the context window in tokens (default: the model card's), `threads` the processors to use (default: as
     many as this process may keep busy), `kv` how keys and values are kept: "fp16" (the default) or "int8", which takes
-    half the memory and is faster in long contexts. A large GGUF is packed at its first start, into the user's cache:
-    `progress` is told the bytes done, and all. Raises a UserError that says what is wrong with the file or the numbers.
+    half the memory and is faster in long contexts. `cache_bytes` is the memory that keys and values may take, all
+    sequences and what is kept of ended ones together (default: what 16 full windows need, but not more than half of
+    what the weights leave of the memory); none of it is taken before it is used. A large GGUF is packed at its first
+    start, into the user's cache: `progress` is told the bytes done, and all. Raises a UserError that says what is wrong
+    with the file or the numbers.
     """
-    return Model(checkpoint.read(name_or_path), num_ctx=num_ctx, threads=threads, kv=kv, progress=progress)
+    source = checkpoint.read(name_or_path)
+    return Model(source, num_ctx=num_ctx, threads=threads, kv=kv, cache_bytes=cache_bytes, progress=progress)
 
 
 class Model:
@@ -74,6 +82,7 @@ class Model:
         num_ctx: int | None = None,
         threads: int | None = None,
         kv: str | None = None,
+        cache_bytes: int | None = None,
         progress: packed.Progress = lambda *_: None,
     ) -> None:
         self.checkpoint = source
@@ -84,7 +93,7 @@ class Model:
         _check_size("threads", self.threads, 1024)
         self.kv = core.kv_type(source.weights, kv)
         _check_memory(source, self.num_ctx, self.kv, memory_bytes())
-        blocks = -(-self.num_ctx // core.BLOCK_TOKENS) * MAX_SEQUENCES
+        blocks = _blocks(source, self.num_ctx, self.kv, cache_bytes, memory_bytes())
         check_whole(source.path, _files(source.weights))
         weights = packed.in_panels(source.path, source.weights, progress)
         self._files = _files(weights)
@@ -100,7 +109,7 @@ class Model:
         except ValueError as error:  # weights whose shapes do not fit each other
             raise FileInvalid(source.path, str(error)) from None
         gaps = np.array(source.tokenizer.gaps(source.backbone.vocab_size), np.int32)
-        self._engine = Engine(native, Scheduler(BlockPool(blocks, core.BLOCK_TOKENS), MAX_SEQUENCES, barred=gaps))
+        self._engine = Engine(native, Scheduler(BlockCache(blocks, core.BLOCK_TOKENS), MAX_SEQUENCES, barred=gaps))
         self._constraints = Constraints(Grammars(source.tokenizer, source.backbone.vocab_size, source.end_ids))
         self._kept = {id_ for name in KEPT_TOKENS if (id_ := source.tokenizer.id_of(name)) is not None}
 
@@ -252,6 +261,21 @@ def _check_memory(source: Checkpoint, num_ctx: int, kv: str, available: int | No
         f"{source.name} needs {_size(needed['weights'])} for its weights and {_size(needed['cache'])} for a "
         f"window of {num_ctx} tokens, but this machine has {_size(available)} of memory: {advice}"
     )
+
+
+def _blocks(source: Checkpoint, num_ctx: int, kv: str, cache_bytes: int | None, available: int | None) -> int:
+    """Blocks of the cache: as many as `cache_bytes` pay for, or what is sensible in `available` bytes of memory."""
+    each = block_bytes(source, kv)
+    window = -(-num_ctx // core.BLOCK_TOKENS)
+    if cache_bytes is None:
+        spare = None if available is None else (available - needed_bytes(source, 0, kv)["weights"]) // 2 // each
+        return window * CACHED_WINDOWS if spare is None else max(1, min(window * CACHED_WINDOWS, spare))
+    if isinstance(cache_bytes, bool) or not isinstance(cache_bytes, int) or cache_bytes < each:
+        raise RequestInvalid(
+            f"cache_bytes is {cache_bytes!r} but should be a whole number from {each} on: a block of "
+            f"{core.BLOCK_TOKENS} tokens takes that much"
+        )
+    return min(cache_bytes // each, MOST_BLOCKS)
 
 
 def _size(size_bytes: int) -> str:

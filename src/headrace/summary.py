@@ -91,17 +91,21 @@ def quantisation(source: Checkpoint) -> dict[str, dict[str, int]]:
 
 def memory_bytes(source: Checkpoint, window: int, kv: str | None = None) -> dict[str, int]:
     """What one full window of this many tokens takes: the mapped file, and the cache at its fullest."""
+    cache = -(-window // BLOCK_TOKENS) * block_bytes(source, kv)
+    weights = sum(tensor.data.size for tensors in source.weights.values() for tensor in tensors)
+    return {"weights": weights, "cache": cache, "total": weights + cache}
+
+
+def block_bytes(source: Checkpoint, kv: str | None = None) -> int:
+    """Of one block of the cache: keys and values of its tokens, and the convolution's inputs after the last one."""
     backbone = source.backbone
     layers = Counter(backbone.layer_types)
     kept = kv_type(source.weights, kv)
     scale = 4 if kept == "int8" else 0  # of each head
     token = 2 * backbone.num_key_value_heads * (backbone.head_dim * KV[kept] + scale)
     taps = backbone.conv_taps if isinstance(backbone, lfm2.Config) else 1
-    block = 4 * (taps - 1) * backbone.hidden_size  # convolution inputs are float32
-    blocks = -(-window // BLOCK_TOKENS)
-    cache = blocks * (BLOCK_TOKENS * layers[lfm2.ATTENTION] * token + layers[lfm2.CONV] * block)
-    weights = sum(tensor.data.size for tensors in source.weights.values() for tensor in tensors)
-    return {"weights": weights, "cache": cache, "total": weights + cache}
+    inputs = 4 * (taps - 1) * backbone.hidden_size  # float32
+    return BLOCK_TOKENS * layers[lfm2.ATTENTION] * token + layers[lfm2.CONV] * inputs
 
 
 def describe_plan(source: Checkpoint) -> list[str]:

@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from headrace.engine.batch import Batch, Part
-from headrace.engine.cache import BlockPool
+from headrace.engine.cache import BlockCache
 from headrace.engine.engine import Engine
+from headrace.engine.pace import Pace
 from headrace.engine.request import Finished, Parameters, Sequence
 from headrace.engine.scheduler import Scheduler
 from headrace.errors import RequestInvalid
@@ -83,7 +84,7 @@ def core() -> CountingCore:
 
 @pytest.fixture
 def scheduler() -> Scheduler:
-    return Scheduler(BlockPool(64, BLOCK), max_sequences=3, chunk_tokens=8)
+    return Scheduler(BlockCache(64, BLOCK), max_sequences=3, pace=Pace(8))
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_the_limit_counts_forced_tokens(limit: int, engine: Engine, scheduler: S
     ids, finished = run(engine, sequence([1], Script({2: [20, 21, 22]}, begin=(1,)), num_predict=limit))
     assert ids == [1, 2, 20, 21, 22, 23][:limit]
     assert finished.reason == "length"
-    assert scheduler.pool.promised == 0
+    assert scheduler.cache.available == scheduler.cache.count
 
 
 def test_a_forced_end_and_a_forced_stop_end(engine: Engine) -> None:
@@ -166,7 +167,7 @@ def test_a_failing_grammar_ends_its_own_sequence_only(engine: Engine, scheduler:
     assert isinstance(last, Finished)
     assert last.usage.completion_tokens == 30
     assert run(engine, sequence([4], num_predict=1))[0] == [5]
-    assert scheduler.pool.promised == 0
+    assert scheduler.cache.available == scheduler.cache.count
 
 
 def test_a_grammar_that_fails_before_its_first_token_fails_alone(engine: Engine, scheduler: Scheduler) -> None:
@@ -181,7 +182,7 @@ def test_a_grammar_that_fails_before_its_first_token_fails_alone(engine: Engine,
     *_, last = calm.stream()
     assert isinstance(last, Finished)
     assert last.usage.completion_tokens == 30
-    assert scheduler.pool.promised == 0
+    assert scheduler.cache.available == scheduler.cache.count
 
 
 def test_forced_tokens_do_not_wait_for_a_long_prompt(core: CountingCore, scheduler: Scheduler) -> None:
@@ -211,7 +212,6 @@ def test_masks_are_computed_while_another_sequence_is_stepped(core: CountingCore
         return np.zeros((len(batch.rows), 64), np.float32)
 
     core.logits = logits  # type: ignore[method-assign]
-    scheduler.pool.promise(60)
     scheduler.waiting.append(scored)  # before the engine begins, so that no step comes first
     with Engine(core, scheduler):
         list(scored.stream())

@@ -12,46 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.engine.batch import Batch
-from headrace.engine.cache import BlockPool
+from headrace.engine.cache import BlockCache
 from headrace.engine.engine import Engine
+from headrace.engine.pace import Pace
 from headrace.engine.request import Finished, Parameters, Sequence
 from headrace.engine.scheduler import Scheduler
 from headrace.errors import ModelClosed, RequestInvalid
 from headrace.events import Text
-
-VOCABULARY = 1000
-BLOCK = 4
-
-
-class CountingCore:
-    """Checks each batch against what it has seen of every block, as a cache would, and counts tokens up."""
-
-    def __init__(self) -> None:
-        self.batches: list[Batch] = []
-        self.written: dict[tuple[int, int], int] = {}  # block and place in it -> position last written there
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def step(self, batch: Batch) -> Any:
-        self.gate.wait(10)
-        self._check(batch)
-        return (batch.tokens[batch.rows] + 1) % VOCABULARY
-
-    def logits(self, batch: Batch) -> Any:
-        self._check(batch)
-        return np.eye(VOCABULARY, dtype=np.float32)[batch.tokens[batch.rows]]
-
-    def _check(self, batch: Batch) -> None:
-        self.batches.append(batch)
-        assert len(batch.rows) == len(batch.temperature) == len(batch.seed)
-        assert len(set(batch.blocks.tolist())) == len(batch.blocks), "two sequences share a block"
-        for s in range(len(batch.positions)):
-            blocks = batch.blocks[batch.block_starts[s] : batch.block_starts[s + 1]]
-            first, count = int(batch.positions[s]), int(batch.starts[s + 1] - batch.starts[s])
-            for position in range(first):  # what came before must still be there
-                assert self.written[int(blocks[position // BLOCK]), position % BLOCK] == position
-            for position in range(first, first + count):
-                self.written[int(blocks[position // BLOCK]), position % BLOCK] = position
+from tests.engine.cores import BLOCK, BlockCore
 
 
 class Letters:
@@ -67,17 +35,17 @@ class Letters:
 
 
 @pytest.fixture
-def core() -> CountingCore:
-    return CountingCore()
+def core() -> BlockCore:
+    return BlockCore()
 
 
 @pytest.fixture
 def scheduler() -> Scheduler:
-    return Scheduler(BlockPool(32, BLOCK), max_sequences=3, chunk_tokens=8)
+    return Scheduler(BlockCache(32, BLOCK), max_sequences=3, pace=Pace(8))
 
 
 @pytest.fixture
-def engine(core: CountingCore, scheduler: Scheduler) -> Iterator[Engine]:
+def engine(core: BlockCore, scheduler: Scheduler) -> Iterator[Engine]:
     with Engine(core, scheduler) as engine:
         yield engine
 
@@ -109,11 +77,10 @@ def test_ends_at_the_window(engine: Engine, scheduler: Scheduler) -> None:
     ids, finished = run(engine, sequence([1, 2], num_ctx=10))
     assert len(ids) == 8
     assert finished.reason == "length"
-    assert len(scheduler.pool.free) == 32
-    assert scheduler.pool.promised == 0
+    assert scheduler.cache.available == 32
 
 
-def test_long_prompts_come_in_chunks_and_others_decode_beside_them(engine: Engine, core: CountingCore) -> None:
+def test_long_prompts_come_in_chunks_and_others_decode_beside_them(engine: Engine, core: BlockCore) -> None:
     core.gate.clear()
     short, long = sequence([1], num_predict=8), sequence(list(range(30)), num_predict=2)
     engine.submit(short)
@@ -131,7 +98,7 @@ def run_out(asked: Sequence) -> list[int]:
     return asked.ids[asked.prompt_tokens : asked.length].tolist()
 
 
-def test_every_token_is_stepped_once(engine: Engine, core: CountingCore) -> None:
+def test_every_token_is_stepped_once(engine: Engine, core: BlockCore) -> None:
     """The last one is never stepped: nothing follows it."""
     run(engine, sequence(list(range(20)), num_predict=5))
     stepped = [position for batch in core.batches for position in range(batch.positions[0], end_of(batch))]
@@ -155,10 +122,10 @@ def test_leaving_early_cancels_and_frees(engine: Engine, scheduler: Scheduler) -
     assert asked.cancelled
     while not scheduler.idle:
         pass
-    assert len(scheduler.pool.free) == 32
+    assert scheduler.cache.available == 32
 
 
-def test_logits_of_every_token(engine: Engine, core: CountingCore) -> None:
+def test_logits_of_every_token(engine: Engine, core: BlockCore) -> None:
     tokens = list(range(20))
     asked = Sequence.start(tokens, Parameters(), 20, keep_logits=True)
     rows = [output for output in engine.submit(asked).stream() if isinstance(output, np.ndarray)]
@@ -166,7 +133,7 @@ def test_logits_of_every_token(engine: Engine, core: CountingCore) -> None:
     assert [len(batch.tokens) for batch in core.batches] == [8, 8, 4]
 
 
-def test_a_failing_step_reaches_its_asker_and_the_engine_goes_on(engine: Engine, core: CountingCore) -> None:
+def test_a_failing_step_reaches_its_asker_and_the_engine_goes_on(engine: Engine, core: BlockCore) -> None:
     def fail(_: Batch) -> Any:
         raise MemoryError("no room")
 
@@ -179,21 +146,21 @@ def test_a_failing_step_reaches_its_asker_and_the_engine_goes_on(engine: Engine,
 
 def test_a_failing_schedule_reaches_its_asker_and_the_engine_goes_on(engine: Engine, scheduler: Scheduler) -> None:
     """The thread outlives whatever goes wrong between two steps: without it everybody would wait for ever."""
-    usable = scheduler.pool
+    usable = scheduler.cache
 
-    class Broken(BlockPool):
-        def promise(self, _: int) -> bool:
-            scheduler.pool = usable
+    class Broken(BlockCache):
+        def blocks_for(self, _: int) -> int:
+            scheduler.cache = usable
             raise MemoryError("no room")
 
-    scheduler.pool = Broken(32, BLOCK)
+    scheduler.cache = Broken(32, BLOCK)
     asked = engine.submit(sequence([1]))
     with pytest.raises(MemoryError, match="no room"):
         raise asked.outputs.get(timeout=60)  # type: ignore[misc]
     assert run(engine, sequence([1], num_predict=1))[0] == [2]
 
 
-def test_closing_ends_what_runs(core: CountingCore, scheduler: Scheduler) -> None:
+def test_closing_ends_what_runs(core: BlockCore, scheduler: Scheduler) -> None:
     engine = Engine(core, scheduler)
     core.gate.clear()
     asked = engine.submit(sequence([1]))
@@ -210,8 +177,8 @@ def test_closing_ends_what_runs(core: CountingCore, scheduler: Scheduler) -> Non
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 20), st.booleans()), min_size=1, max_size=12))
 def test_any_mix_of_requests_gives_each_its_own_answer(asked: list[tuple[int, int, bool]]) -> None:
     """More than fit at once, of any length, some cancelled: the rest are exact, and no block is lost."""
-    scheduler = Scheduler(BlockPool(16, BLOCK), max_sequences=3, chunk_tokens=8)
-    with Engine(CountingCore(), scheduler) as engine:
+    scheduler = Scheduler(BlockCache(16, BLOCK), max_sequences=3, pace=Pace(8))
+    with Engine(BlockCore(), scheduler) as engine:
         sequences = [
             (sequence(list(range(prompt)), num_ctx=60, num_predict=predict), cancel)
             for prompt, predict, cancel in asked
@@ -223,8 +190,7 @@ def test_any_mix_of_requests_gives_each_its_own_answer(asked: list[tuple[int, in
             ids = run_out(one)
             assert ids == list(range(one.prompt_tokens, one.prompt_tokens + len(ids)))
             assert cancel or len(ids) == one.parameters.num_predict
-    assert len(scheduler.pool.free) == 16
-    assert scheduler.pool.promised == 0
+    assert scheduler.cache.available == 16
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,12 @@ def test_broken_logits_do_not_crash(bad: float) -> None:
         assert set(draw([bad] * 4, 50, **fields).tolist()) <= {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize("fields", [{}, {"temperature": 1.0}])
+def test_a_barred_row_is_not_taken_because_the_others_are_broken(fields: dict[str, Any]) -> None:
+    assert set(draw([0.0, np.nan, np.nan], 50, bias=[(0, -np.inf)], **fields).tolist()) <= {1, 2}
+    assert set(draw([np.nan, np.nan, 0.0], 50, bias=[(2, -np.inf)], **fields).tolist()) <= {0, 1}
+
+
 def test_a_large_vocabulary_with_a_flat_distribution() -> None:
     """top-p must walk far: the partial sort grows until it has enough."""
     logits = np.random.default_rng(1).standard_normal(20_000) * 0.01

@@ -44,6 +44,25 @@ class Settings:
     parameters: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """How every model of the session is run."""
+
+    threads: int | None = None
+    kv: str | None = None
+    cache_bytes: int | None = None
+
+    def load(self, name: str, num_ctx: int | None = None) -> Model:
+        return load(
+            name,
+            num_ctx=num_ctx,
+            threads=self.threads,
+            kv=self.kv,
+            cache_bytes=self.cache_bytes,
+            progress=progress(PACKING),
+        )
+
+
 @dataclass(slots=True)
 class Session:
     """A model by the name it was asked for, what it is offered, and the conversation so far."""
@@ -53,7 +72,7 @@ class Session:
     settings: Settings
     tools: Literal["builtin"] | None
     load_s: float
-    kv: str | None = None  # as asked for
+    runtime: Runtime = field(default_factory=Runtime)
     functions: tuple[Function, ...] = ()  # the user's own tools
     consent: Consent = field(default_factory=lambda: Consent(trusted=False))
     messages: list[dict[str, Any]] = field(default_factory=list)
@@ -66,20 +85,19 @@ class Session:
         settings: Settings,
         tools: str | None,
         num_ctx: int | None = None,
-        threads: int | None = None,
-        kv: str | None = None,
+        runtime: Runtime = Runtime(),
         functions: tuple[Function, ...] = (),
         trusted: bool = False,
     ) -> Session:
         """Loads the model. Built-in tools are offered where asked for, and to nano where nothing is said of tools or of
         the answer's form, which a call would be none of."""
         began = time.perf_counter()
-        model = load(name, num_ctx=num_ctx, threads=threads, kv=kv, progress=progress(PACKING))
+        model = runtime.load(name, num_ctx)
         if num_ctx is not None:
             _warn_of_a_long_window(model)
         offered = tools == "builtin" or (tools is None and name == nano.NAME and settings.format is None)
         load_s = time.perf_counter() - began
-        return cls(name, model, settings, "builtin" if offered else None, load_s, kv, functions, Consent(trusted))
+        return cls(name, model, settings, "builtin" if offered else None, load_s, runtime, functions, Consent(trusted))
 
     def answer(self, question: str) -> bool:
         """Asks, shows the answer, and keeps both. False: the answer is not what --format or --grammar asks for.
@@ -115,7 +133,7 @@ class Session:
     def switch(self, name: str) -> None:
         """Another model, for a new conversation; the former is kept for as long as --keep-alive says."""
         if name != self.name:
-            model = self._unpark(name) or load(name, threads=self.model.threads, kv=self.kv, progress=progress(PACKING))
+            model = self._unpark(name) or self.runtime.load(name)
             self._park()
             self.name, self.model = name, model
             self.tools = "builtin" if name == nano.NAME else None
@@ -123,7 +141,7 @@ class Session:
 
     def resize(self, num_ctx: int) -> None:
         """The same model with another window; the conversation stays."""
-        model = load(self.name, num_ctx=num_ctx, threads=self.model.threads, kv=self.kv, progress=progress(PACKING))
+        model = self.runtime.load(self.name, num_ctx)
         _warn_of_a_long_window(model)
         self.model.close()
         self.model = model
@@ -198,7 +216,8 @@ class Session:
         rows = {
             "load time": f"{self.load_s:.3f} s",
             "time to first token": f"{timings.first_token_s:.3f} s",
-            "prompt": _rate(usage.prompt_tokens, timings.prompt_s),
+            "prompt": _rate(usage.prompt_tokens - usage.cached_tokens, timings.prompt_s),
+            **({"cached": f"{usage.cached_tokens} tokens more of the prompt"} if usage.cached_tokens else {}),
             "decode": _rate(usage.completion_tokens, timings.decode_s),
             **({"forced": f"{usage.forced_tokens} tokens of these"} if usage.forced_tokens else {}),
             "peak memory": f"{peak_memory_bytes() / 2**20:,.0f} MiB",

@@ -52,6 +52,12 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--threads", type=int, help="Processors to use; by default all that this process may.")
 @click.option("--kv", type=click.Choice(["fp16", "int8", "fp32"]), help="How keys and values are kept.")
 @click.option(
+    "--cache-bytes",
+    metavar="SIZE",
+    callback=lambda _, __, text: size_bytes(text),
+    help="Memory that keys and values may take: 2GB, 500MiB.",
+)
+@click.option(
     "--keep-alive", metavar="DURATION", default="0", help="How long /load keeps the former model: 5m, 300, -1."
 )
 @click.option("--hide-thinking", is_flag=True, help="Do not show what the model thinks aloud.")
@@ -72,6 +78,7 @@ def command(
     num_ctx: int | None,
     threads: int | None,
     kv: str | None,
+    cache_bytes: int | None,
     keep_alive: str,
     hide_thinking: bool,
     nowordwrap: bool,
@@ -84,7 +91,11 @@ def command(
     """
     keep_alive_s, form = duration_s(keep_alive), read_form(format_, grammar)
     question = one_shot_prompt(prompt)
-    from headrace.cli._session import Session, Settings  # the engine and its libraries: not needed for `--help`
+    from headrace.cli._session import (  # the engine and its libraries: not needed for `--help`
+        Runtime,
+        Session,
+        Settings,
+    )
     from headrace.cli._tools import find_tool
 
     settings = Settings(
@@ -99,7 +110,7 @@ def command(
         parameters={name: value for name, value in sampling.items() if value not in (None, ())},
     )
     own = tuple(map(find_tool, functions))
-    session = Session.open(model, settings, tools, num_ctx, threads, kv, own, trust_tools)
+    session = Session.open(model, settings, tools, num_ctx, Runtime(threads, kv, cache_bytes), own, trust_tools)
     with contextlib.closing(session):
         if question is None:
             from headrace.cli._repl import converse
@@ -121,6 +132,21 @@ def duration_s(text: str) -> float:
         )
     seconds = sum(float(number) * {"ms": 1e-3, "s": 1, "m": 60, "h": 3600}[unit] for number, unit in parts)
     return math.inf if text.startswith("-") else seconds
+
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def size_bytes(text: str | None) -> int | None:
+    """Bytes of "2GB", "500MiB", "1.5g" or "4000000"."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", text.strip(), re.IGNORECASE)
+    if not found:
+        raise click.BadParameter(
+            f"{text!r} is not a size: write 2GB, 500MiB or a number of bytes", param_hint="--cache-bytes"
+        )
+    return int(float(found[1]) * UNITS[(found[2] or "").lower()])
 
 
 def one_shot_prompt(prompt: str | None) -> str | None:

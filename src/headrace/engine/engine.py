@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence as SequenceOf
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
@@ -81,6 +82,7 @@ class Engine:
 
     def _step(self, parts: SequenceOf[Part]) -> None:
         batch = Batch.of(parts)
+        prompts = sum(part.count for part in parts if not part.sequence.caught_up)
         # Whoever sits this step out gets its mask meanwhile: the core does not hold the GIL, nor does a grammar.
         ahead = [self._masks.submit(constraint.mask) for constraint in self._scheduler.unmasked(parts)]
         if parts[0].sequence.keep_logits:
@@ -88,6 +90,8 @@ class Engine:
             wait(ahead)
             self._scheduler.commit_logits(parts, logits)
         else:
+            started = time.perf_counter()
             sampled = self._core.step(batch)
+            self._scheduler.pace.observe(prompts, time.perf_counter() - started)
             wait(ahead)
             self._scheduler.commit(parts, sampled)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.engine.cache import Block
 from headrace.errors import RequestInvalid
 from headrace.events import Reason, Text, Timings, Usage
 from headrace.text.constraint import Constraint
@@ -131,6 +132,9 @@ class Sequence:
     `ids` is the context so far (int32, room for `limit` tokens); the first `computed` of its `length` tokens have been
     stepped. With `keep_logits` the logits of every prompt token are given out and nothing is generated. A `constraint`
     masks tokens and forces them: `forced` of those generated were appended without a step of their own.
+
+    `blocks` are its blocks of the cache, the first of which it shares: `held`, which are full. `cached` tokens were
+    there when it was first admitted. It has `caught_up` once all its tokens have been computed.
     """
 
     ids: NDArray[np.int32]
@@ -144,6 +148,9 @@ class Sequence:
     length: int = 0
     computed: int = 0
     forced: int = 0
+    caught_up: bool = False
+    cached: int = 0
+    held: list[Block] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
     outputs: SimpleQueue[Output] = field(default_factory=SimpleQueue)
     clock: Clock = field(default_factory=Clock)
@@ -180,7 +187,8 @@ class Sequence:
         """Gives out what text was held back, then the end."""
         if self.text and (rest := self.text.finish()):
             self.outputs.put(Text(rest))
-        self.outputs.put(Finished(reason, Usage(self.prompt_tokens, self.generated, self.forced), self.clock.timings()))
+        usage = Usage(self.prompt_tokens, self.generated, self.forced, min(self.cached, self.prompt_tokens))
+        self.outputs.put(Finished(reason, usage, self.clock.timings()))
 
     def stream(self) -> Iterator[Text | NDArray[np.float32] | Finished]:
         """What the engine puts out, until it has finished. Leaving the iteration early cancels the sequence."""

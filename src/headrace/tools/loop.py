@@ -205,6 +205,7 @@ def _total(done: Sequence[Done]) -> Done:
             sum(u.prompt_tokens for u in usages),
             sum(u.completion_tokens for u in usages),
             sum(u.forced_tokens for u in usages),
+            sum(u.cached_tokens for u in usages),
         ),
         Timings(
             queue_s=sum(t.queue_s for t in times),

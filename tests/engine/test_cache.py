@@ -1,0 +1,280 @@
+"""Which tokens are stepped again, what is given up, and that no block is ever lost or served to the wrong sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from headrace.engine.batch import Batch
+from headrace.engine.cache import Block, BlockCache
+from headrace.engine.pace import LEAST_TOKENS, Pace
+from headrace.engine.request import Finished, Parameters, Sequence
+from headrace.engine.scheduler import Scheduler
+from headrace.errors import CacheExceeded
+from tests.engine.cores import BLOCK, BlockCore, of_all, plus_one
+
+
+class Desk:
+    """Scheduler and core without the engine's thread: a test says when a step is taken."""
+
+    def __init__(self, blocks: int, max_sequences: int = 4, rule: Callable[[list[int]], int] = of_all) -> None:
+        self.core = BlockCore(rule)
+        self.scheduler = Scheduler(BlockCache(blocks, BLOCK), max_sequences, Pace(8))
+
+    def submit(self, prompt: list[int], num_predict: int = 4) -> Sequence:
+        one = Sequence.start(prompt, Parameters(num_predict=num_predict), 1000)
+        self.scheduler.waiting.append(one)
+        return one
+
+    def step(self) -> int:
+        """Tokens that were stepped."""
+        parts = self.scheduler.schedule()
+        if parts:
+            self.scheduler.commit(parts, self.core.step(Batch.of(parts)))
+        return sum(part.count for part in parts)
+
+    def run(self) -> int:
+        stepped = 0
+        while not self.scheduler.idle:
+            stepped += self.step()
+        return stepped
+
+    def ask(self, prompt: list[int], num_predict: int = 4) -> tuple[list[int], int]:
+        """The answer, and how many tokens were stepped for it."""
+        one = self.submit(prompt, num_predict)
+        stepped = self.run()
+        return answer(one), stepped
+
+
+def answer(one: Sequence) -> list[int]:
+    return one.ids[one.prompt_tokens : one.length].tolist()
+
+
+def expected(one: Sequence, rule: Callable[[list[int]], int] = of_all) -> list[int]:
+    context = one.ids[: one.prompt_tokens].tolist()
+    for _ in range(one.generated):
+        context.append(rule(context))
+    return context[one.prompt_tokens :]
+
+
+def finished(one: Sequence) -> Finished:
+    *_, last = one.stream()
+    assert isinstance(last, Finished)
+    return last
+
+
+def chain_of(cache: BlockCache) -> list[Block]:
+    """All blocks of the tree."""
+    found, left = list[Block](), [block for root in cache.roots.values() for block in root.children.values()]
+    while left:
+        found.append(left.pop())
+        left += found[-1].children.values()
+    return found
+
+
+# --- what is stepped
+
+
+def test_the_next_turn_steps_what_is_new_and_less_than_a_block() -> None:
+    desk, chat, known = Desk(64), list(range(30)), 0
+    for _ in range(10):
+        reply, stepped = desk.ask(chat)
+        assert stepped <= len(chat) - known + BLOCK - 1 + len(reply) - 1  # nothing follows the last token of a reply
+        known = len(chat) + len(reply) - 1
+        chat = [*chat, *reply, 900, 901, 902]
+
+
+def test_a_request_that_begins_alike_shares_all_full_blocks() -> None:
+    desk = Desk(64)
+    shared = list(range(100, 120))
+    desk.ask([*shared, 1, 2, 3])
+    one = desk.submit([*shared, 4, 5])
+    assert desk.run() == 2 + 4 - 1
+    assert answer(one) == expected(one)
+    assert finished(one).usage.cached_tokens == 20
+
+
+def test_the_same_prompt_again_steps_one_block_at_most() -> None:
+    """The last token is always stepped, for its logits: where it ends a block, that block is."""
+    desk = Desk(64)
+    first, _ = desk.ask(list(range(16)))
+    again, stepped = desk.ask(list(range(16)))
+    assert again == first
+    assert stepped == BLOCK + 4 - 1
+
+
+def test_an_edited_turn_steps_only_what_follows_it() -> None:
+    desk, chat = Desk(64), list(range(40))
+    desk.ask(chat)
+    _, stepped = desk.ask([*chat[:22], 777, *chat[23:]])
+    assert stepped == 40 - 20 + 4 - 1
+
+
+def test_two_that_run_side_by_side_end_up_with_one_copy() -> None:
+    desk = Desk(64)
+    first, second = desk.submit(list(range(16))), desk.submit(list(range(16)))
+    desk.run()
+    assert answer(first) == answer(second) == expected(first)
+    assert len(chain_of(desk.scheduler.cache)) == (16 + 4 - 1) // BLOCK
+
+
+def test_an_adapter_has_blocks_of_its_own() -> None:
+    cache, ids = BlockCache(8, BLOCK), np.arange(8, dtype=np.int32)
+    (number,) = cache.take(1)
+    cache.release([cache.keep(number, ids[:BLOCK], [], "a")])
+    assert len(cache.match(ids, "a")) == 1
+    assert not cache.match(ids)
+    assert not cache.match(ids, "b")
+
+
+# --- memory
+
+
+def test_the_least_recently_used_goes_first_and_from_its_end() -> None:
+    desk = Desk(12)
+    old, new = list(range(100, 117)), list(range(200, 217))
+    desk.ask(old, 1)
+    desk.ask(new, 1)
+    desk.ask(old, 1)  # used again: `new` is the older one now
+    assert len(desk.scheduler.cache.free) == 4
+    desk.ask(list(range(300, 321)), 1)  # six blocks: the four free ones, and two of those of `new`
+    assert [len(desk.scheduler.cache.match(np.array(ids, np.int32))) for ids in (old, new)] == [4, 2]
+
+
+def test_when_memory_runs_out_the_last_one_waits_and_is_computed_again() -> None:
+    desk = Desk(12, rule=plus_one)
+    first, second = desk.submit(list(range(16)), 24), desk.submit(list(range(500, 516)), 24)
+    desk.run()
+    assert answer(first) == list(range(16, 40))
+    assert answer(second) == list(range(516, 540))
+    assert desk.scheduler.preempted > 0
+    assert desk.scheduler.cache.available == 12
+
+
+def test_a_prompt_that_can_never_fit_is_refused_with_both_numbers() -> None:
+    desk = Desk(4)
+    one = desk.submit(list(range(17)))
+    desk.run()
+    with pytest.raises(CacheExceeded, match="the prompt has 17 tokens but the cache has memory for 16"):
+        finished(one)
+
+
+def test_a_reply_ends_where_the_memory_does() -> None:
+    desk = Desk(4)
+    reply, _ = desk.ask(list(range(10)), 100)
+    assert len(reply) == 6
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
+    desk = Desk(256)
+    long, short = desk.submit(list(range(400))), desk.submit([1, 2, 3])
+    for _ in range(2):
+        desk.step()
+    assert short.generated
+    assert long.computed
+
+
+# --- pace
+
+
+def test_chunks_shrink_to_the_target_only_where_others_wait() -> None:
+    pace = Pace(512, target_s=0.25)
+    assert pace.chunk_tokens(3) == 512
+    for _ in range(20):
+        pace.observe(512, 2.0)
+    assert pace.chunk_tokens(0) == 512
+    assert pace.chunk_tokens(1) == 64
+    pace.observe(LEAST_TOKENS - 1, 100)  # says nothing about prompts
+    assert pace.chunk_tokens(1) == 64
+    for _ in range(20):
+        pace.observe(512, 200.0)
+    assert pace.chunk_tokens(1) == LEAST_TOKENS
+
+
+# --- everything at once
+
+PROMPTS = st.lists(st.integers(0, 1), min_size=1, max_size=24)  # of two letters: they begin alike again and again
+
+
+class Anything(RuleBasedStateMachine):
+    """Requests, steps and cancellations in any order, on fewer blocks than they need."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.desk = Desk(9, max_sequences=3)
+        self.asked: list[Sequence] = []
+
+    @rule(prompt=PROMPTS, num_predict=st.integers(0, 12))
+    def submit(self, prompt: list[int], num_predict: int) -> None:
+        self.asked.append(self.desk.submit(prompt, num_predict))
+
+    @rule(steps=st.integers(1, 6))
+    def step(self, steps: int) -> None:
+        for _ in range(steps):
+            self.desk.step()
+
+    @rule(which=st.integers(0, 100))
+    def cancel(self, which: int) -> None:
+        if self.asked:
+            self.asked[which % len(self.asked)].cancelled = True
+
+    @rule()
+    def forget(self) -> None:
+        self.desk.scheduler.cache.clear()
+
+    @invariant()
+    def every_block_is_in_one_place(self) -> None:
+        scheduler, cache = self.desk.scheduler, self.desk.scheduler.cache
+        tree = chain_of(cache)
+        private = [number for one in scheduler.running for number in one.blocks[len(one.held) :]]
+        everywhere = sorted([*cache.free, *private, *(block.number for block in tree)])
+        assert everywhere == list(range(cache.count))
+        for block in tree:
+            assert block.users == sum(block in one.held for one in scheduler.running)
+            assert (block in cache.idle) == (block.users == 0)
+            assert block.parent
+            assert block.parent.children[block.tokens] is block
+
+    @invariant()
+    def answers_are_those_of_a_model_that_reads_everything(self) -> None:
+        for one in self.asked:
+            assert answer(one) == expected(one)
+
+    def teardown(self) -> None:
+        self.desk.run()
+        for one in self.asked:
+            assert finished(one).reason in ("length", "cancelled")
+            assert one.cancelled or one.generated == min(one.parameters.num_predict, 36 - one.prompt_tokens)
+        assert self.desk.scheduler.cache.available == self.desk.scheduler.cache.count
+
+
+TestAnything = Anything.TestCase
+TestAnything.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.slow
+def test_ten_thousand_operations() -> None:
+    """As above, drawn without Hypothesis: long lives, in which blocks are given up and found again many times."""
+    rng = np.random.default_rng(5)
+    machine = Anything()
+    for number in range(10_000):
+        match rng.choice(4, p=(0.3, 0.6, 0.08, 0.02)):
+            case 0:
+                machine.submit(rng.integers(0, 2, rng.integers(1, 25)).tolist(), int(rng.integers(0, 13)))
+            case 1:
+                machine.step(int(rng.integers(1, 7)))
+            case 2:
+                machine.cancel(int(rng.integers(0, 1000)))
+            case _:
+                machine.forget()
+        machine.every_block_is_in_one_place()
+        if number % 500 == 499:
+            machine.answers_are_those_of_a_model_that_reads_everything()
+            machine.asked = [one for one in machine.asked if one in machine.desk.scheduler.running]
+    assert machine.desk.scheduler.cache.evicted > 1000
+    assert machine.desk.scheduler.preempted > 10
