@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "logprobs.h"
 #include "require.h"
 
 namespace headrace {
@@ -68,6 +69,27 @@ void check_writers(const Batch& b, const BatchLimits& limits, std::vector<int32_
     }
 }
 
+// A slot is of one sequence, and a sequence goes back only by tokens that its slot still knows.
+void check_drafts(const Batch& b, const BatchLimits& limits) {
+    check_length("slots", b.slots.size(), b.sequence_count());
+    check_length("rewinds", b.rewinds.size(), b.sequence_count());
+    check_indices("slots", b.slots, -1, static_cast<int64_t>(limits.drafts.size()));
+    check_indices("rewinds", b.rewinds, 0, limits.max_rewind + 1);
+    for (auto slot = b.slots.begin(); slot != b.slots.end(); ++slot) {
+        require(*slot < 0 || std::find(slot + 1, b.slots.end(), *slot) == b.slots.end(), "draft slot ", *slot,
+                " must stand once in batch.slots");
+    }
+    for (int64_t s = 0; s < b.sequence_count(); ++s) {
+        const int64_t rewind = b.rewinds[s];
+        if (rewind == 0) continue;
+        require(b.slots[s] >= 0, "sequence ", s, " rewinds ", rewind, " tokens, so it must name a draft slot");
+        const DraftStep& last = limits.drafts[static_cast<size_t>(b.slots[s])];
+        require(rewind <= last.tokens && b.positions[s] == last.end - rewind, "sequence ", s, " rewinds ", rewind,
+                " tokens to position ", b.positions[s], " but the last step of draft slot ", b.slots[s], " had ",
+                last.tokens, " tokens and ended at position ", last.end);
+    }
+}
+
 void check_rows(const Batch& b) {
     check_indices("rows", b.rows, 0, b.token_count());
     for (size_t i = 1; i < b.rows.size(); ++i) {
@@ -112,13 +134,22 @@ void check_sampling(const Batch& b, const BatchLimits& limits) {
     check_masks(b, limits);
 }
 
+void check_logprobs(const Batch& b, const BatchLimits& limits) {
+    check_length("targets", b.targets.size(), b.row_count());
+    check_indices("targets", b.targets, -1, limits.vocab_size);
+    check_length("top_logprobs", b.top_logprobs.size(), b.row_count());
+    check_indices("top_logprobs", b.top_logprobs, -1, kMaxTopLogprobs + 1);
+}
+
 }  // namespace
 
 void check_batch(const Batch& batch, const BatchLimits& limits, std::vector<int32_t>& owner) {
     check_sequences(batch, limits);
     check_writers(batch, limits, owner);
+    check_drafts(batch, limits);
     check_rows(batch);
     check_sampling(batch, limits);
+    check_logprobs(batch, limits);
 }
 
 }  // namespace headrace

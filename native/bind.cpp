@@ -4,9 +4,11 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "cpu.h"
+#include "logprobs.h"
 #include "model.h"
 #include "panels.h"
 #include "probe.h"
@@ -78,10 +80,10 @@ struct HeldBatch {
 
     template <typename T, int dimensions>
     Array<T, dimensions> array(nb::handle object, const char* name, const char* type) {
-        const auto found = cast_or_reject<Array<T, dimensions>>(
-            object.attr(name), std::string("batch.") + name + " must be a C-contiguous " + type + " array of " +
-                                   std::to_string(dimensions) + " dimension" + (dimensions == 1 ? "" : "s"));
         keep.push_back(nb::object(object.attr(name)));
+        const auto found = cast_or_reject<Array<T, dimensions>>(
+            keep.back(), std::string("batch.") + name + " must be a C-contiguous " + type + " array of " +
+                             std::to_string(dimensions) + " dimension" + (dimensions == 1 ? "" : "s"));
         return found;
     }
     template <typename T>
@@ -105,6 +107,8 @@ HeldBatch parse_batch(nb::handle object) {
     int32("positions", b.positions);
     int32("blocks", b.blocks);
     int32("block_starts", b.block_starts);
+    int32("slots", b.slots);
+    int32("rewinds", b.rewinds);
     int32("rows", b.rows);
     float32("temperature", b.temperature);
     int32("top_k", b.top_k);
@@ -124,6 +128,9 @@ HeldBatch parse_batch(nb::handle object) {
     b.mask = {mask.data(), mask.size()};
     b.mask_count = static_cast<int64_t>(mask.shape(0));
     b.mask_words = static_cast<int64_t>(mask.shape(1));
+    int32("targets", b.targets);
+    int32("top_logprobs", b.top_logprobs);
+    b.experts = cast_or_reject<bool>(object.attr("experts"), "batch.experts must be True or False");
     return held;
 }
 
@@ -156,9 +163,10 @@ struct PythonModel {
     Model model;
 
     PythonModel(const nb::sequence& steps, const nb::dict& weights, int64_t vocab_size, int64_t block_tokens,
-                int64_t blocks, const std::string& kv, int threads, const std::string& isa)
+                int64_t blocks, const std::string& kv, int threads, const std::string& isa, int64_t draft_slots,
+                int64_t max_rewind)
         : model(parse_steps(steps), parse_weights(weights, keep),
-                {vocab_size, block_tokens, blocks, parse_kv(kv), threads, isa}) {}
+                {vocab_size, block_tokens, blocks, parse_kv(kv), threads, isa, draft_slots, max_rewind}) {}
 
     static std::vector<StepSpec> parse_steps(const nb::sequence& steps) {
         std::vector<StepSpec> parsed;
@@ -166,14 +174,24 @@ struct PythonModel {
         return parsed;
     }
 
-    nb::object step(nb::handle batch) {
+    nb::tuple step(nb::handle batch) {
         const HeldBatch held = parse_batch(batch);
-        Result<int32_t> ids({held.batch.rows.size()});
+        const Batch& b = held.batch;
+        const size_t rows = b.rows.size();
+        const int64_t wanted = std::min(b.most_wanted(), kMaxTopLogprobs);  // the batch is yet to be checked
+        const size_t n = wanted > 0 ? static_cast<size_t>(wanted) : 0;
+        const auto [routes, width] = b.experts ? model.routing_shape() : std::pair<int64_t, int64_t>{};
+        Result<int32_t> ids({rows}), top_ids({rows, n});
+        Result<float> logprobs({rows}), top_logprobs({rows, n});
+        Result<float> experts({b.tokens.size(), static_cast<size_t>(routes), static_cast<size_t>(width)});
         {
             nb::gil_scoped_release release;
-            model.step(held.batch, ids.numbers.get());
+            model.step(b, {ids.numbers.get(), logprobs.numbers.get(), top_ids.numbers.get(), top_logprobs.numbers.get(),
+                           experts.numbers.get()});
         }
-        return ids.array();
+        const auto if_wanted = [](bool asked, auto& result) { return asked ? result.array() : nb::none(); };
+        return nb::make_tuple(ids.array(), if_wanted(wanted >= 0, logprobs), if_wanted(wanted >= 0, top_ids),
+                              if_wanted(wanted >= 0, top_logprobs), if_wanted(b.experts, experts));
     }
 
     nb::object logits(nb::handle batch) {
@@ -184,6 +202,32 @@ struct PythonModel {
             model.logits(held.batch, logits.numbers.get());
         }
         return logits.array();
+    }
+
+    nb::object hidden(nb::handle batch) {
+        const HeldBatch held = parse_batch(batch);
+        Result<float> hidden({held.batch.rows.size(), static_cast<size_t>(model.hidden_width())});
+        {
+            nb::gil_scoped_release release;
+            model.hidden(held.batch, hidden.numbers.get());
+        }
+        return hidden.array();
+    }
+
+    nb::object read_block(int64_t block) {
+        Result<uint8_t> bytes({static_cast<size_t>(model.block_bytes())});
+        {
+            nb::gil_scoped_release release;
+            model.read_block(block, bytes.numbers.get());
+        }
+        return bytes.array();
+    }
+
+    void write_block(int64_t block, nb::handle object) {
+        const auto bytes = cast_or_reject<Bytes>(
+            object, "the bytes of a cache block must be a contiguous one-dimensional uint8 array");
+        nb::gil_scoped_release release;
+        model.write_block(block, {bytes.data(), bytes.size()});
     }
 
     nb::list values(nb::handle batch) {
@@ -274,10 +318,18 @@ NB_MODULE(_core, m) {
             nb::call_guard<nb::gil_scoped_release>());
     nb::class_<PythonModel>(m, "Model")
         .def(nb::init<const nb::sequence&, const nb::dict&, int64_t, int64_t, int64_t, const std::string&, int,
-                      const std::string&>(),
+                      const std::string&, int64_t, int64_t>(),
              nb::arg("steps"), nb::arg("weights"), nb::kw_only(), nb::arg("vocab_size"), nb::arg("block_tokens"),
-             nb::arg("blocks"), nb::arg("kv"), nb::arg("threads"), nb::arg("isa") = "")
+             nb::arg("blocks"), nb::arg("kv"), nb::arg("threads"), nb::arg("isa") = "", nb::arg("draft_slots") = 0,
+             nb::arg("max_rewind") = 0)
         .def("step", &PythonModel::step, nb::arg("batch"))
         .def("logits", &PythonModel::logits, nb::arg("batch"))
-        .def("values", &PythonModel::values, nb::arg("batch"));
+        .def("hidden", &PythonModel::hidden, nb::arg("batch"))
+        .def("values", &PythonModel::values, nb::arg("batch"))
+        .def(
+            "copy_block", [](PythonModel& m, int64_t source, int64_t target) { m.model.copy_block(source, target); },
+            nb::arg("source"), nb::arg("target"), nb::call_guard<nb::gil_scoped_release>())
+        .def("read_block", &PythonModel::read_block, nb::arg("block"))
+        .def("write_block", &PythonModel::write_block, nb::arg("block"), nb::arg("data"))
+        .def_prop_ro("block_bytes", [](const PythonModel& m) { return m.model.block_bytes(); });
 }

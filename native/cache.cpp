@@ -1,11 +1,8 @@
 #include "cache.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "require.h"
 
@@ -44,43 +41,31 @@ Rounding rounding(const float* x, int64_t n) {
     return std::isinf(inverse) ? Rounding{0, 0} : Rounding{largest / 127, inverse};
 }
 
-uint8_t* map_memory(int64_t blocks, int64_t block_bytes) {
-    require(blocks <= std::numeric_limits<int64_t>::max() / block_bytes, "a cache of ", blocks, " blocks of ",
-            block_bytes, " bytes cannot be addressed: ask for fewer blocks");
-    void* memory = mmap(nullptr, static_cast<size_t>(blocks * block_bytes), PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    require(memory != MAP_FAILED, "a cache of ", blocks, " blocks of ", block_bytes,
-            " bytes does not fit this machine's memory: ask for fewer blocks");
-    return static_cast<uint8_t*>(memory);
-}
-
 }  // namespace
 
 Cache::Cache(std::vector<AttendShape> attends, std::vector<ConvShape> convs, KvType type, int64_t block_tokens,
              int64_t blocks)
-    : type_(type), block_tokens_(block_tokens), blocks_(blocks) {
+    : type_(type), block_tokens_(block_tokens) {
+    int64_t bytes = 0;  // of a block
     for (const AttendShape& shape : attends) {
         require(type != KvType::I8 || shape.head_dim <= kMaxInt8HeadDim, "head_dim is ", shape.head_dim,
                 ": an int8 cache takes at most ", kMaxInt8HeadDim);
         const int64_t stride = round_up(shape.head_dim, kHeadUnit);
-        const int64_t bytes = kTile * position_bytes(type, stride);
-        attends_.push_back({block_bytes_, bytes, stride, shape});
-        block_bytes_ += 2 * shape.kv_heads * (block_tokens / kTile) * bytes;
+        const int64_t tile_bytes = kTile * position_bytes(type, stride);
+        attends_.push_back({bytes, tile_bytes, stride, shape});
+        bytes += 2 * shape.kv_heads * (block_tokens / kTile) * tile_bytes;
     }
     for (const ConvShape& shape : convs) {
-        inputs_.push_back(block_bytes_);
-        block_bytes_ += round_up((shape.taps - 1) * shape.width * static_cast<int64_t>(sizeof(float)), 64);
+        inputs_.push_back(bytes);
+        bytes += round_up((shape.taps - 1) * shape.width * static_cast<int64_t>(sizeof(float)), 64);
     }
-    block_bytes_ = block_bytes_ ? block_bytes_ : 64;  // a plan may have neither attention nor convolution
-    memory_ = map_memory(blocks, block_bytes_);
+    blocks_.map("cache blocks", blocks, bytes);
 }
-
-Cache::~Cache() { munmap(memory_, static_cast<size_t>(blocks_ * block_bytes_)); }
 
 // In a slot of a block: keys [kv_heads, tiles], then values [kv_heads, tiles].
 void* Cache::tile(int64_t slot, int64_t block, int64_t index) const {
     const AttendLayout& layout = attends_[slot];
-    return memory_ + block * block_bytes_ + layout.offset + index * layout.tile_bytes;
+    return blocks_.part(block) + layout.offset + index * layout.tile_bytes;
 }
 
 void* Cache::keys(int64_t slot, int64_t block, int64_t kv_head, int64_t tile_index) const {
@@ -123,7 +108,7 @@ void Cache::write(const Kernels& kernels, int64_t slot, int64_t block, int64_t k
 }
 
 float* Cache::inputs(int64_t slot, int64_t block) const {
-    return reinterpret_cast<float*>(memory_ + block * block_bytes_ + inputs_[slot]);
+    return reinterpret_cast<float*>(blocks_.part(block) + inputs_[slot]);
 }
 
 }  // namespace headrace

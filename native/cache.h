@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "mapping.h"
 
 namespace headrace {
 
@@ -22,13 +23,13 @@ class Cache {
   public:
     Cache(std::vector<AttendShape> attends, std::vector<ConvShape> convs, KvType type, int64_t block_tokens,
           int64_t blocks);
-    ~Cache();
-    Cache(const Cache&) = delete;
-    Cache& operator=(const Cache&) = delete;
 
     int64_t block_tokens() const { return block_tokens_; }
-    int64_t blocks() const { return blocks_; }
     KvType type() const { return type_; }
+
+    // All that a block remembers, as it lies in memory: nothing in it points anywhere.
+    int64_t block_bytes() const { return blocks_.part_bytes(); }
+    uint8_t* block(int64_t block) const { return blocks_.part(block); }
 
     // Tile `tile` (kTile positions) of a block, as the attend kernel reads it.
     void* keys(int64_t slot, int64_t block, int64_t kv_head, int64_t tile) const;
@@ -51,10 +52,10 @@ class Cache {
     void* tile(int64_t slot, int64_t block, int64_t index) const;
 
     KvType type_;
-    int64_t block_tokens_, blocks_, block_bytes_ = 0;
+    int64_t block_tokens_;
+    Mapping blocks_;
     std::vector<AttendLayout> attends_;
     std::vector<int64_t> inputs_;  // offset in a block, for each convolution slot
-    uint8_t* memory_ = nullptr;
 };
 
 }  // namespace headrace

@@ -145,13 +145,17 @@ void copy_rows(const float* from, float* to, int64_t rows, int64_t width, Range 
 void run(const Conv& c, const Job& job, float* out) {
     const Batch& batch = job.pass.batch;
     const Cache& cache = job.pass.cache;
+    const DraftSlots& drafts = job.pass.drafts;
     const Range channels = job.mine(c.width, kRowUnit);
     const int64_t past = c.taps - 1, block_tokens = cache.block_tokens();
     for (int64_t s = 0; s < batch.sequence_count(); ++s) {
         const int64_t first = batch.starts[s], n = batch.starts[s + 1] - first, position = batch.positions[s];
         const int32_t* blocks = batch.blocks.data() + batch.block_starts[s];
+        const int64_t slot = batch.slots[s], rewind = batch.rewinds[s];
         float* u = job.pass.scratch.inputs.data() + (first + s * past) * c.width;
-        if (position > 0) {
+        if (rewind > 0) {
+            copy_rows(drafts.inputs(c.slot, slot, rewind), u, past, c.width, channels);
+        } else if (position > 0) {
             copy_rows(cache.inputs(c.slot, blocks[(position - 1) / block_tokens]), u, past, c.width, channels);
         } else {
             for (int64_t i = 0; i < past; ++i) {
@@ -163,6 +167,9 @@ void run(const Conv& c, const Job& job, float* out) {
             const int64_t written = std::min((b + 1) * block_tokens, position + n) - position;  // tokens up to its last
             copy_rows(u + written * c.width, cache.inputs(c.slot, blocks[b]), past, c.width, channels);
         }
+        if (slot < 0) continue;
+        const int64_t kept = std::min(n, drafts.max_rewind());
+        copy_rows(u + (n - kept) * c.width, drafts.inputs(c.slot, slot, kept), past + kept, c.width, channels);
     }
 }
 

@@ -7,6 +7,7 @@
 #include "batch.h"
 #include "buffer.h"
 #include "cache.h"
+#include "drafts.h"
 #include "plan.h"
 #include "pool.h"
 #include "quant.h"
@@ -66,6 +67,7 @@ struct Pass {
     const Batch& batch;
     const Kernels& kernels;
     const Cache& cache;
+    const DraftSlots& drafts;
     Scratch& scratch;
     Pool& pool;
     std::vector<float*> values;  // of each step of the plan

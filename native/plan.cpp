@@ -399,6 +399,9 @@ BoundPlan bind_plan(const std::vector<StepSpec>& specs, const Weights& weights, 
     plan_buffers(binder.plan);
     binder.plan.attends = in_order(binder.attends, "attention");
     binder.plan.convs = in_order(binder.convs, "convolution");
+    for (size_t i = 0; i < binder.plan.steps.size(); ++i) {
+        if (std::holds_alternative<Route>(binder.plan.steps[i].operation)) binder.plan.routes.push_back(i);
+    }
     return std::move(binder.plan);
 }
 

@@ -88,6 +88,7 @@ struct BoundPlan {
     std::vector<int64_t> buffer_widths;  // the widest value of each buffer
     std::vector<AttendShape> attends;    // by slot
     std::vector<ConvShape> convs;        // by slot
+    std::vector<size_t> routes;          // which steps are routers
 };
 
 // Throws a sentence unless every name, shape, type and attribute fits.

@@ -129,6 +129,7 @@ void SampleScratch::reserve(int64_t vocab_size) {
     if (counts.data()) return;
     candidates.reserve(vocab_size);
     weights.reserve(vocab_size);
+    logits.reserve(vocab_size);
     counts.reserve(vocab_size);
     std::fill_n(counts.data(), vocab_size, 0);
 }

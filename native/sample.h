@@ -31,6 +31,7 @@ struct SampleScratch {
     Buffer<Candidate> candidates;  // [V]
     Buffer<double> weights;        // [V]
     Buffer<int32_t> counts;        // [V], zero between calls
+    Buffer<float> logits;          // [V], for who needs them as they were
 
     void reserve(int64_t vocab_size);  // once: a model has one vocabulary
 };

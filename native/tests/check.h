@@ -218,5 +218,6 @@ void test_attend(Report& report, const Sets& sets);
 void test_pool(Report& report, const Sets& sets);
 void test_threads(Report& report, const Sets& sets);
 void test_model(Report& report, const Sets& sets);
+void test_drafts(Report& report, const Sets& sets);
 
 }  // namespace headrace::tests

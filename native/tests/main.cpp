@@ -52,8 +52,9 @@ struct Test {
     void (*run)(Report&, const Sets&);
 };
 const Test kTests[] = {
-    {"embedding", test_embedding}, {"linear", test_linear}, {"panels", test_panels},   {"rows", test_rows},
-    {"attend", test_attend},       {"pool", test_pool},     {"threads", test_threads}, {"model", test_model},
+    {"embedding", test_embedding}, {"linear", test_linear}, {"panels", test_panels},
+    {"rows", test_rows},           {"attend", test_attend}, {"pool", test_pool},
+    {"threads", test_threads},     {"model", test_model},   {"drafts", test_drafts},
 };
 
 std::vector<Test> chosen(const std::vector<std::string>& names) {

@@ -24,6 +24,10 @@ class Batch(Protocol):
     @property
     def block_starts(self) -> NDArray[np.int32]: ...
     @property
+    def slots(self) -> NDArray[np.int32]: ...
+    @property
+    def rewinds(self) -> NDArray[np.int32]: ...
+    @property
     def rows(self) -> NDArray[np.int32]: ...
     @property
     def temperature(self) -> NDArray[np.float32]: ...
@@ -55,6 +59,12 @@ class Batch(Protocol):
     def mask(self) -> NDArray[np.uint32]: ...
     @property
     def mask_rows(self) -> NDArray[np.int32]: ...
+    @property
+    def targets(self) -> NDArray[np.int32]: ...
+    @property
+    def top_logprobs(self) -> NDArray[np.int32]: ...
+    @property
+    def experts(self) -> bool: ...
 
 def isas() -> list[str]:
     """The instruction sets that this machine can use, best first; the last one is always "scalar"."""
@@ -97,6 +107,8 @@ class Model:
         kv: str,
         threads: int,
         isa: str = "",
+        draft_slots: int = 0,
+        max_rewind: int = 0,
     ) -> None:
         """Binds `steps` (the fields of `headrace.plan.Step`) to `weights`.
 
@@ -106,15 +118,44 @@ class Model:
                       The bytes of matrices are used in place, so the arrays are kept alive.
         block_tokens  tokens in a cache block, a multiple of 16.
         blocks        cache blocks; memory is taken only when one is first written.
-        kv            "fp16" or "fp32": how keys and values are kept.
+        kv            "fp16", "int8" or "fp32": how keys and values are kept.
         isa           one of `isas()`; empty: the best.
+        draft_slots   how many sequences can take tokens back at a time; memory is taken when a slot is first named.
+        max_rewind    how many tokens of its last step each of them can take back.
         """
 
-    def step(self, batch: Batch) -> NDArray[np.int32]:
-        """Runs the tokens and samples one token for each row: ids [R]. Top-k 0, top-p 1 and min-p 0 mean off."""
+    def step(
+        self, batch: Batch
+    ) -> tuple[
+        NDArray[np.int32],
+        NDArray[np.float32] | None,
+        NDArray[np.int32] | None,
+        NDArray[np.float32] | None,
+        NDArray[np.float32] | None,
+    ]:
+        """Runs the tokens and samples one for each row: what `headrace.engine.batch.Stepped` names.
+
+        Top-k 0, top-p 1 and min-p 0 mean off.
+        """
 
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         """Runs the tokens: logits [R, V], before anything that sampling does to them."""
+
+    def hidden(self, batch: Batch) -> NDArray[np.float32]:
+        """Runs the tokens, but not the head, the plan's last step: what it would read, [R, H]."""
+
+    def copy_block(self, source: int, target: int) -> None:
+        """Makes block `target` remember what `source` does."""
+
+    def read_block(self, block: int) -> NDArray[np.uint8]:
+        """All that a block remembers: [block_bytes]. It means something to a model with the same plan and options."""
+
+    def write_block(self, block: int, data: NDArray[np.uint8] | bytes) -> None:
+        """Makes a block remember what `read_block` gave."""
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a cache block."""
 
     def values(self, batch: Batch) -> list[NDArray[np.float32]]:
         """Runs the tokens and keeps the value of every step: [T, width], or [R, width] from `select` on.

@@ -216,6 +216,8 @@ def batch_of(tokens: Sequence[Any], positions: Sequence[int], blocks: Sequence[S
         positions=np.array(positions, np.int32),
         blocks=np.concatenate([np.asarray(each, np.int32) for each in blocks]),
         block_starts=np.cumsum([0, *map(len, blocks)]).astype(np.int32),
+        slots=np.full(len(positions), -1, np.int32),
+        rewinds=np.zeros(len(positions), np.int32),
         rows=rows.astype(np.int32),
         temperature=zeros,
         top_k=np.zeros(count, np.int32),
@@ -232,6 +234,9 @@ def batch_of(tokens: Sequence[Any], positions: Sequence[int], blocks: Sequence[S
         bias_starts=no_starts,
         mask=np.zeros((0, 0), np.uint32),
         mask_rows=np.full(count, -1, np.int32),
+        targets=np.full(count, -1, np.int32),
+        top_logprobs=np.full(count, -1, np.int32),
+        experts=False,
     )
 
 

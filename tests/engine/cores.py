@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.engine.batch import Batch
+from headrace.engine.batch import Batch, Stepped
 
 VOCABULARY = 1000
 BLOCK = 4
@@ -43,7 +43,7 @@ class BlockCore:
 
     def step(self, batch: Batch) -> Any:
         self.gate.wait(10)
-        return np.array([self.rule(context) for context in self._contexts(batch)], np.int32)
+        return Stepped(np.array([self.rule(context) for context in self._contexts(batch)], np.int32))
 
     def logits(self, batch: Batch) -> Any:
         contexts = self._contexts(batch)

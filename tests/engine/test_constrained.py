@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from headrace.engine.batch import Batch, Part
+from headrace.engine.batch import Batch, Part, Stepped
 from headrace.engine.cache import BlockCache
 from headrace.engine.engine import Engine
 from headrace.engine.pace import Pace
@@ -55,7 +55,7 @@ class CountingCore:
 
     def step(self, batch: Batch) -> Any:
         self.batches.append(batch)
-        return batch.tokens[batch.rows] + 1
+        return Stepped(batch.tokens[batch.rows] + 1)
 
     def logits(self, batch: Batch) -> Any:
         self.batches.append(batch)

@@ -98,8 +98,8 @@ MUTATIONS = (
     Mutation(P + "text/repair.py", 'if value or key != "tool_calls"}', '}', ("tests/text/test_repair.py",)),
     Mutation(P + "text/continuation.py", "prompt[:end] if prompt.startswith(_TAG, end) else", "", ("tests/test_words.py",)),
     # the engine
-    Mutation(P + "engine/batch.py", "[part.sequence.computed for part in parts]", "[0 for part in parts]", ENGINE),
-    Mutation(P + "engine/batch.py", "max(0, sequence.length - p.repeat_last_n)", "0", ENGINE),
+    Mutation(P + "engine/batch.py", "[sequence.computed for sequence in sequences]", "[0 for sequence in sequences]", ENGINE),
+    Mutation(P + "engine/batch.py", "max(0, end - p.repeat_last_n)", "0", ENGINE),
     Mutation(P + "engine/scheduler.py", "mask, self.barred)", "mask)", VOCABULARY),
     Mutation(P + "engine/scheduler.py", "if token in sequence.end_ids:", "if False:", ENGINE),
     Mutation(P + "engine/scheduler.py", "if sequence.length == sequence.limit:", "if sequence.length > sequence.limit:", ENGINE),

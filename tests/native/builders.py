@@ -136,6 +136,8 @@ def batch(
         "positions": int32([0] * len(sequences) if positions is None else positions),
         "blocks": int32([block for owned in blocks for block in owned]),
         "block_starts": offsets(blocks),
+        "slots": np.full(len(sequences), -1, np.int32),
+        "rewinds": np.zeros(len(sequences), np.int32),
         "rows": int32(rows),
         "temperature": np.zeros(count, np.float32),
         "top_k": np.zeros(count, np.int32),
@@ -152,9 +154,12 @@ def batch(
         "bias_starts": np.zeros(count + 1, np.int32),
         "mask": np.zeros((0, 0), np.uint32),
         "mask_rows": np.full(count, -1, np.int32),
+        "targets": np.full(count, -1, np.int32),
+        "top_logprobs": np.full(count, -1, np.int32),
+        "experts": False,
     }
     for name, value in fields.items():
-        same = isinstance(value, int | float) and name in result
+        same = isinstance(value, int | float) and isinstance(result.get(name), np.ndarray)
         result[name] = np.full_like(result[name], value) if same else value
     return SimpleNamespace(**result)
 

@@ -19,7 +19,7 @@ WORDS = 3  # of a mask row
 @pytest.fixture(scope="module")
 def native() -> _core.Model:
     plan, weights = hybrid(np.random.default_rng(0))
-    return model(plan, weights, threads=2)
+    return model(plan, weights, threads=2, draft_slots=3, max_rewind=4)
 
 
 def good(**fields: Any) -> SimpleNamespace:
@@ -29,7 +29,7 @@ def good(**fields: Any) -> SimpleNamespace:
 
 
 def test_the_good_batch_is_good(native: _core.Model) -> None:
-    assert native.step(good()).shape == (2,)
+    assert native.step(good())[0].shape == (2,)
 
 
 def floats(*values: float) -> Any:
@@ -63,6 +63,18 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"blocks": int32([0, 0, 2, 3, 4, 5, 6, 7])}, "cache block 0 is written in this step"),
     ({"block_starts": int32([0, 8, 8])}, "batch.block_starts must grow by 1"),
     ({"block_starts": int32([0, 8])}, "batch.block_starts has length 2"),
+    ({"slots": int32([0, 3])}, "batch.slots holds 3: expected -1 to 2"),
+    ({"slots": int32([-2, 0])}, "batch.slots holds -2"),
+    ({"slots": int32([0])}, "batch.slots has length 1: expected 2"),
+    ({"slots": int32([2, 2])}, "draft slot 2 must stand once in batch.slots"),
+    ({"rewinds": int32([0, 5])}, "batch.rewinds holds 5: expected 0 to 4"),
+    ({"rewinds": int32([0, -1])}, "batch.rewinds holds -1"),
+    ({"rewinds": int32([0, 0, 0])}, "batch.rewinds has length 3: expected 2"),
+    ({"rewinds": int32([0, 1])}, "sequence 1 rewinds 1 tokens, so it must name a draft slot"),
+    (
+        {"rewinds": int32([0, 1]), "slots": int32([-1, 1])},
+        "sequence 1 rewinds 1 tokens to position 0 but the last step of draft slot 1 had 0 tokens and ended at",
+    ),
     ({"rows": int32([2, 5])}, "batch.rows holds 5: expected 0 to 4"),
     ({"rows": int32([-1, 2])}, "batch.rows holds -1"),
     ({"rows": int32([2, 2])}, "batch.rows must ascend, but 2 follows 2"),
@@ -97,17 +109,25 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"mask": np.ones((1, 2), np.uint32)}, "batch.mask has 2 words a row: expected 3"),
     ({"mask": np.zeros((1, WORDS), np.uint32)}, "row 0 of batch.mask allows no token"),
     ({"mask": np.array([[0, 0, 1 << 3]], np.uint32)}, "row 0 of batch.mask allows no token"),  # bit 67: not a token
+    ({"targets": int32([0, VOCAB])}, "batch.targets holds 67: expected -1 to 66"),
+    ({"targets": int32([0, -2])}, "batch.targets holds -2"),
+    ({"targets": int32([0])}, "batch.targets has length 1: expected 2"),
+    ({"top_logprobs": int32([0, 65])}, "batch.top_logprobs holds 65: expected -1 to 64"),
+    ({"top_logprobs": int32([0, 2**31 - 1])}, "batch.top_logprobs holds 2147483647"),
+    ({"top_logprobs": int32([-2, 0])}, "batch.top_logprobs holds -2"),
+    ({"top_logprobs": int32([])}, "batch.top_logprobs has length 0: expected 2"),
+    ({"experts": 1}, "batch.experts must be True or False"),
     ({"mask": np.ones(WORDS, np.uint32)}, "batch.mask must be a C-contiguous uint32 array of 2 dimensions"),
 ]
 
 
 @pytest.mark.parametrize(("fields", "sentence"), BAD)
 def test_a_bad_batch_says_what_is_wrong(native: _core.Model, fields: dict[str, Any], sentence: str) -> None:
-    for call in (native.step, native.logits, native.values):
+    for call in (native.step, native.logits, native.hidden, native.values):
         with pytest.raises(ValueError, match=r"^[a-z].*") as error:
             call(good(**fields))
         assert sentence in str(error.value)
-    assert native.step(good()).shape == (2,)
+    assert native.step(good())[0].shape == (2,)
 
 
 def test_a_batch_lacks_a_field(native: _core.Model) -> None:
@@ -124,7 +144,8 @@ def test_random_corruption_never_crashes(native: _core.Model) -> None:
     refused = 0
     for _ in range(1500):
         work = good(history=int32([1, 2]), history_starts=int32([0, 1, 2]), mask=np.full((2, WORDS), 7, np.uint32))
-        name = rng.choice([n for n in vars(work) if getattr(work, n).size])
+        work.slots, work.experts = int32([2, 0]), bool(rng.integers(2))
+        name = rng.choice([n for n in vars(work) if np.size(getattr(work, n)) and n != "experts"])
         field = getattr(work, name).copy()
         value = rng.choice(numbers)
         field.flat[rng.integers(field.size)] = abs(value) if field.dtype.kind == "u" else value
@@ -136,10 +157,29 @@ def test_random_corruption_never_crashes(native: _core.Model) -> None:
     assert 300 < refused < 1500
 
 
+def test_a_slot_goes_back_by_tokens_that_it_knows(native: _core.Model) -> None:
+    """Five tokens up to position 5, of which a slot keeps four: back by 1 to 4, and to no other position."""
+    blocks = [range(4)]
+
+    def back(position: int, rewind: int) -> None:
+        native.step(batch([[1, 2, 3, 4, 5]], blocks=blocks, slots=1))
+        native.step(batch([[6]], [position], blocks, slots=1, rewinds=rewind))
+
+    for rewind in (1, 2, 3, 4):
+        back(5 - rewind, rewind)
+    for position, rewind in ((5, 1), (4, 2), (0, 4)):
+        with pytest.raises(ValueError, match="the last step of draft slot 1 had 5 tokens and ended at position 5"):
+            back(position, rewind)
+    native.step(batch([[6]], [5], blocks, slots=1))
+    with pytest.raises(ValueError, match="draft slot 1 had 1 tokens and ended at position 6"):
+        native.step(batch([[7]], [4], blocks, slots=1, rewinds=2))
+    native.step(batch([[7]], [5], blocks, slots=1, rewinds=1))
+
+
 def test_no_rows_and_no_tokens(native: _core.Model) -> None:
-    assert native.step(batch([[1, 2, 3]], rows=[])).shape == (0,)
+    assert native.step(batch([[1, 2, 3]], rows=[]))[0].shape == (0,)
     assert native.logits(batch([[1, 2, 3]], rows=[])).shape == (0, VOCAB)
-    assert native.step(batch([])).shape == (0,)
+    assert native.step(batch([]))[0].shape == (0,)
     assert [value.shape[0] for value in native.values(batch([[1, 2, 3]], rows=[]))][-2:] == [0, 0]
 
 

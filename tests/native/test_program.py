@@ -85,7 +85,7 @@ def sanitized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     directory = tmp_path_factory.mktemp("sanitized")
     skip_unless_sanitizers_work(request.param, directory)
     flags = {"CMAKE_BUILD_TYPE": "Debug", "CMAKE_CXX_FLAGS_DEBUG": "-O1 -g1", "HEADRACE_SANITIZE": request.param}
-    tests = ["pool", "threads", "model"] if request.param == "thread" else []
+    tests = ["pool", "threads", "model", "drafts"] if request.param == "thread" else []
     return build(directory / "build", **flags), tests
 
 

@@ -38,7 +38,7 @@ def draw(logits: Any, count: int = DRAWS, history: Any = (), bias: Any = (), **f
         "bias_values": np.array([v for _, v in bias] * count, np.float32),
         "bias_starts": int32(np.arange(count + 1) * len(bias)),
     }
-    return native(logits).step(batch([[0] * count], blocks=[range(512)], **(rows | fields)))
+    return native(logits).step(batch([[0] * count], blocks=[range(512)], **(rows | fields)))[0]
 
 
 def shares(ids: NDArray[np.int32], vocab: int) -> NDArray[np.float64]:
@@ -139,15 +139,15 @@ def test_temperature_0_is_the_most_likely_and_ties_go_to_the_lower_id() -> None:
 
 
 def test_a_seed_and_a_position_give_one_answer_whatever_runs_beside_them() -> None:
-    alone = native(LOGITS).step(batch([[0] * 40], rows=[39], temperature=1.0, seed=np.array([5], np.uint64)))
-    others = native(LOGITS, threads=2).step(
+    alone, *_ = native(LOGITS).step(batch([[0] * 40], rows=[39], temperature=1.0, seed=np.array([5], np.uint64)))
+    others, *_ = native(LOGITS, threads=2).step(
         batch([[0] * 9, [0] * 40], rows=[3, 8, 48], temperature=1.0, seed=np.array([1, 2, 5], np.uint64))
     )
     assert others[2] == alone[0]
 
 
 def test_positions_and_seeds_draw_independently() -> None:
-    by_position = native(np.zeros(64)).step(
+    by_position, *_ = native(np.zeros(64)).step(
         batch([[0] * DRAWS], blocks=[range(512)], temperature=1.0, seed=np.full(DRAWS, 7, np.uint64))
     )
     by_seed = draw(np.zeros(64), temperature=1.0)

@@ -7,12 +7,12 @@ import time
 from collections.abc import Sequence as SequenceOf
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.engine.batch import Batch, Part
+from headrace.engine.batch import Batch, Part, Stepped
 from headrace.engine.request import Sequence
 from headrace.engine.scheduler import Scheduler
 from headrace.errors import ModelClosed
@@ -21,7 +21,7 @@ from headrace.errors import ModelClosed
 class Core(Protocol):
     """The part of `_core.Model` that the engine calls."""
 
-    def step(self, batch: Batch) -> NDArray[np.int32]: ...
+    def step(self, batch: Batch) -> tuple[Any, ...]: ...  # the fields of Stepped
 
     def logits(self, batch: Batch) -> NDArray[np.float32]: ...
 
@@ -91,7 +91,7 @@ class Engine:
             self._scheduler.commit_logits(parts, logits)
         else:
             started = time.perf_counter()
-            sampled = self._core.step(batch)
+            stepped = Stepped._make(self._core.step(batch))
             self._scheduler.pace.observe(prompts, time.perf_counter() - started)
             wait(ahead)
-            self._scheduler.commit(parts, sampled)
+            self._scheduler.commit(parts, stepped)

@@ -19,6 +19,9 @@ from headrace.events import Reason, Text, Timings, Usage
 from headrace.text.constraint import Constraint
 from headrace.text.stream import TextStream
 
+Int32 = NDArray[np.int32]
+Float32 = NDArray[np.float32]
+
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
@@ -93,6 +96,21 @@ def _bias(value: Any) -> dict[int, float]:
 
 
 @dataclass(frozen=True, slots=True)
+class Bias:
+    """What is added to the logits of some tokens: by request, and minus infinity, which nothing makes up for."""
+
+    barred: Int32
+    ids: Int32
+    values: Float32
+
+    @classmethod
+    def of(cls, asked: Mapping[int, float], barred: Int32) -> Bias:
+        ids, values = np.array(list(asked), np.int32), np.array(list(asked.values()), np.float32)
+        never = np.full(len(barred), -np.inf, np.float32)
+        return cls(barred, np.concatenate([ids, barred]), np.concatenate([values, never]))
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The engine's last word on a sequence."""
 
@@ -155,6 +173,7 @@ class Sequence:
     outputs: SimpleQueue[Output] = field(default_factory=SimpleQueue)
     clock: Clock = field(default_factory=Clock)
     cancelled: bool = False
+    _bias: Bias | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def start(
@@ -182,6 +201,12 @@ class Sequence:
     @property
     def generated(self) -> int:
         return self.length - self.prompt_tokens
+
+    def bias(self, barred: Int32) -> Bias:
+        """What is added to the logits where `barred` ids are never sampled; made once, not for every step."""
+        if self._bias is None or self._bias.barred is not barred:
+            self._bias = Bias.of(self.parameters.logit_bias, barred)
+        return self._bias
 
     def finish(self, reason: Reason) -> None:
         """Gives out what text was held back, then the end."""

@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.engine.batch import Part, no_ids
+from headrace.engine.batch import Part, Stepped, no_ids
 from headrace.engine.cache import Block, BlockCache
 from headrace.engine.pace import Pace
 from headrace.engine.request import Sequence
@@ -65,9 +65,9 @@ class Scheduler:
         stepped = {id(part.sequence) for part in parts}
         return [s.constraint for s in self.running if s.constraint and id(s) not in stepped]
 
-    def commit(self, parts: SequenceOf[Part], sampled: NDArray[np.int32]) -> None:
+    def commit(self, parts: SequenceOf[Part], stepped: Stepped) -> None:
         """Takes the sampled ids, one for each row of the step."""
-        ids = iter(sampled.tolist())
+        ids = iter(stepped.ids.tolist())
         for part in parts:
             self._advance(part.sequence, part.count)
             for token in islice(ids, len(part.rows)):
