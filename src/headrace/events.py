@@ -44,6 +44,23 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """A token of the answer, or `of_prompt`, where log-probabilities or experts are asked for: before its text.
+
+    Log-probabilities are of the model's own distribution, before penalties, masks and temperature; None for the first
+    token of a prompt. `top` are the most likely tokens at its place. `experts` has, for each mixture layer, the chosen
+    experts with their weights in the sum, as routed by the token before this one.
+    """
+
+    id: int
+    text: str  # special tokens included; pieces of a character as U+FFFD
+    logprob: float | None = None
+    top: tuple[tuple[int, str, float], ...] = ()  # id, text, log-probability, most likely first
+    experts: tuple[tuple[tuple[int, float], ...], ...] = ()
+    of_prompt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Thinking:
     """A piece of what the model thinks aloud before it answers."""
 
@@ -90,4 +107,4 @@ class Done:
     warnings: tuple[str, ...] = ()
 
 
-Event = Text | Thinking | ToolCallDelta | ToolCall | ToolResult | Done
+Event = Text | Token | Thinking | ToolCallDelta | ToolCall | ToolResult | Done

@@ -19,6 +19,7 @@ from headrace.engine.cache import BlockCache
 from headrace.engine.engine import Engine
 from headrace.engine.request import Finished, Parameters
 from headrace.engine.scheduler import Scheduler
+from headrace.engine.speculation import MOST_DRAFTED, PromptLookup
 from headrace.errors import ContextExceeded, FileInvalid, RequestInvalid
 from headrace.events import Done, Event, Text, ToolCall
 from headrace.machine import memory_bytes, usable_threads
@@ -105,6 +106,8 @@ class Model:
                 blocks=blocks,
                 threads=self.threads,
                 kv=self.kv,
+                draft_slots=MAX_SEQUENCES,
+                max_rewind=MOST_DRAFTED,
             )
         except ValueError as error:  # weights whose shapes do not fit each other
             raise FileInvalid(source.path, str(error)) from None
@@ -170,7 +173,7 @@ class Model:
         """Logits [tokens, vocab] of the token that follows each of `token_ids`, which are taken as they are."""
         self._check_ids(token_ids)
         self._check_files()
-        sequence = request.Sequence.start(token_ids, Parameters(), len(token_ids), keep_logits=True)
+        sequence = request.Sequence.start(token_ids, Parameters(), len(token_ids), wants="logits")
         outputs = self._engine.submit(sequence).stream()
         return np.concatenate([output for output in outputs if isinstance(output, np.ndarray)])
 
@@ -221,7 +224,13 @@ class Model:
         self._check_files()
         text = TextStream(source.tokenizer, sampling.stop, keep or ())
         sequence = request.Sequence.start(
-            prompt, sampling, self.num_ctx, end_ids=source.end_ids, text=text, constraint=constraint
+            prompt,
+            sampling,
+            self.num_ctx,
+            end_ids=source.end_ids,
+            text=text,
+            constraint=constraint,
+            drafter=PromptLookup(),
         )
         for output in self._engine.submit(sequence).stream():
             if isinstance(output, Text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from headrace.engine.batch import Batch
+from headrace.engine.batch import Batch, Stepped
 from headrace.engine.cache import Block, BlockCache
 from headrace.engine.pace import LEAST_TOKENS, Pace
 from headrace.engine.request import Finished, Parameters, Sequence
 from headrace.engine.scheduler import Scheduler
+from headrace.engine.speculation import PromptLookup
 from headrace.errors import CacheExceeded
 from tests.engine.cores import BLOCK, BlockCore, of_all, plus_one
 
@@ -26,17 +28,24 @@ class Desk:
         self.core = BlockCore(rule)
         self.scheduler = Scheduler(BlockCache(blocks, BLOCK), max_sequences, Pace(8))
 
-    def submit(self, prompt: list[int], num_predict: int = 4) -> Sequence:
-        one = Sequence.start(prompt, Parameters(num_predict=num_predict), 1000)
+    def submit(self, prompt: list[int], num_predict: int = 4, followers: int = 0, **fields: Any) -> Sequence:
+        one, *others = (
+            Sequence.start(prompt, Parameters(num_predict=num_predict), 1000, **fields) for _ in range(1 + followers)
+        )
+        one.followers = others
         self.scheduler.waiting.append(one)
         return one
 
     def step(self) -> int:
         """Tokens that were stepped."""
         parts = self.scheduler.schedule()
+        for source, target in self.scheduler.copies:
+            self.core.copy_block(source, target)
+        count = sum(part.count for part in parts)
         if parts:
-            self.scheduler.commit(parts, self.core.step(Batch.of(parts)))
-        return sum(part.count for part in parts)
+            seconds = 1 + 0.3 * (count - 1)
+            self.scheduler.commit(parts, Stepped._make(self.core.step(Batch.of(parts))), seconds)
+        return count
 
     def run(self) -> int:
         stepped = 0
@@ -123,10 +132,34 @@ def test_two_that_run_side_by_side_end_up_with_one_copy() -> None:
     assert len(chain_of(desk.scheduler.cache)) == (16 + 4 - 1) // BLOCK
 
 
+@pytest.mark.parametrize("length", [1, 2, 4, 5, 6, 16, 17, 18])
+def test_followers_compute_the_prompt_once(length: int) -> None:
+    desk, prompt = Desk(64, max_sequences=8), list(range(length))
+    leader = desk.submit(prompt, followers=3)
+    everyone = [leader, *leader.followers]
+    assert desk.run() == length - 1 + 4 + 4 * 3  # the prompt, its last token four times, and the replies
+    for one in everyone:
+        assert answer(one) == expected(one)
+        assert finished(one).usage.cached_tokens == (0 if one is leader else length - 1)
+
+
+def test_followers_do_without_a_leader_that_is_cancelled_or_has_no_room() -> None:
+    desk = Desk(64, max_sequences=2)
+    leader = desk.submit(list(range(50)), followers=3)
+    everyone = leader.followers
+    desk.step()
+    leader.cancelled = True
+    assert 50 <= desk.run() <= 50 + 3 * BLOCK + 3 * 3
+    assert finished(leader).reason == "cancelled"
+    for one in everyone:
+        assert answer(one) == expected(one)
+        assert finished(one).reason == "length"
+
+
 def test_an_adapter_has_blocks_of_its_own() -> None:
     cache, ids = BlockCache(8, BLOCK), np.arange(8, dtype=np.int32)
     (number,) = cache.take(1)
-    cache.release([cache.keep(number, ids[:BLOCK], [], "a")])
+    cache.release([cache.keep(number, ids[:BLOCK], None, "a")])
     assert len(cache.match(ids, "a")) == 1
     assert not cache.match(ids)
     assert not cache.match(ids, "b")
@@ -198,20 +231,29 @@ def test_chunks_shrink_to_the_target_only_where_others_wait() -> None:
 
 # --- everything at once
 
+
+def a_letter(context: list[int]) -> int:
+    """One of two: so drafts are found everywhere, and half of them are wrong."""
+    return of_all(context) % 2
+
+
 PROMPTS = st.lists(st.integers(0, 1), min_size=1, max_size=24)  # of two letters: they begin alike again and again
 
 
 class Anything(RuleBasedStateMachine):
-    """Requests, steps and cancellations in any order, on fewer blocks than they need."""
+    """Requests, forks, drafts, steps and cancellations in any order, on fewer blocks than they need."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.desk = Desk(9, max_sequences=3)
+        self.desk = Desk(9, max_sequences=3, rule=a_letter)
         self.asked: list[Sequence] = []
 
-    @rule(prompt=PROMPTS, num_predict=st.integers(0, 12))
-    def submit(self, prompt: list[int], num_predict: int) -> None:
-        self.asked.append(self.desk.submit(prompt, num_predict))
+    @rule(prompt=PROMPTS, num_predict=st.integers(0, 12), followers=st.integers(0, 2), drafts=st.booleans())
+    def submit(self, prompt: list[int], num_predict: int, followers: int, drafts: bool) -> None:
+        leader = self.desk.submit(prompt, num_predict, followers)
+        for one in (leader, *leader.followers):
+            one.drafter = PromptLookup() if drafts else None
+            self.asked.append(one)
 
     @rule(steps=st.integers(1, 6))
     def step(self, steps: int) -> None:
@@ -243,7 +285,13 @@ class Anything(RuleBasedStateMachine):
     @invariant()
     def answers_are_those_of_a_model_that_reads_everything(self) -> None:
         for one in self.asked:
-            assert answer(one) == expected(one)
+            assert answer(one) == expected(one, a_letter)
+
+    @invariant()
+    def every_draft_slot_is_free_or_in_use(self) -> None:
+        scheduler = self.desk.scheduler
+        used = [one.slot for one in scheduler.running if one.slot >= 0]
+        assert sorted([*scheduler.slots, *used]) == list(range(scheduler.max_sequences))
 
     def teardown(self) -> None:
         self.desk.run()
@@ -263,9 +311,10 @@ def test_ten_thousand_operations() -> None:
     rng = np.random.default_rng(5)
     machine = Anything()
     for number in range(10_000):
-        match rng.choice(4, p=(0.3, 0.6, 0.08, 0.02)):
+        match rng.choice(4, p=(0.15, 0.75, 0.08, 0.02)):
             case 0:
-                machine.submit(rng.integers(0, 2, rng.integers(1, 25)).tolist(), int(rng.integers(0, 13)))
+                prompt = rng.integers(0, 2, rng.integers(1, 25)).tolist()
+                machine.submit(prompt, int(rng.integers(0, 13)), int(rng.integers(0, 3)), bool(rng.integers(2)))
             case 1:
                 machine.step(int(rng.integers(1, 7)))
             case 2:
@@ -275,6 +324,6 @@ def test_ten_thousand_operations() -> None:
         machine.every_block_is_in_one_place()
         if number % 500 == 499:
             machine.answers_are_those_of_a_model_that_reads_everything()
-            machine.asked = [one for one in machine.asked if one in machine.desk.scheduler.running]
+            machine.asked = machine.asked[-200:]
     assert machine.desk.scheduler.cache.evicted > 1000
     assert machine.desk.scheduler.preempted > 10

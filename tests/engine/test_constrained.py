@@ -139,9 +139,9 @@ def test_masks_are_part_of_the_batch() -> None:
     first, second = np.array([5, 6], np.uint32), np.array([7, 8], np.uint32)
     parts = [
         Part(sequence([1, 2]), 2, range(0)),
-        Part(sequence([1]), 1, range(1), first),
+        Part(sequence([1]), 1, range(1), [first]),
         Part(sequence([1]), 1, range(1)),
-        Part(sequence([1]), 1, range(1), second),
+        Part(sequence([1]), 1, range(1), [second]),
     ]
     batch = Batch.of(parts)
     assert batch.mask.tolist() == [[5, 6], [7, 8]]
@@ -189,7 +189,7 @@ def test_forced_tokens_do_not_wait_for_a_long_prompt(core: CountingCore, schedul
     """They belong to a sequence that decodes: the budget is for prompts."""
     long, forced = sequence(list(range(40))), sequence([1], Script({2: [20, 21]}))
     scheduler.waiting.append(forced)
-    scheduler.commit(parts := scheduler.schedule(), core.step(Batch.of(parts)))
+    scheduler.commit(parts := scheduler.schedule(), core.step(Batch.of(parts)), 1.0)
     scheduler.waiting.append(long)
     scheduler.running.reverse()
     scheduler.schedule()
@@ -201,7 +201,7 @@ def test_masks_are_computed_while_another_sequence_is_stepped(core: CountingCore
     """A prompt that is scored goes alone: meanwhile the mask of a sequence that waits for it is made."""
     script, asked = Script(), list[int]()
     scheduler.running.append(sequence([1], script))
-    scored = Sequence.start([1, 2, 3], Parameters(), 3, keep_logits=True)
+    scored = Sequence.start([1, 2, 3], Parameters(), 3, wants="logits")
 
     def logits(batch: Batch) -> Any:
         for _ in range(1000):

@@ -127,7 +127,7 @@ def test_leaving_early_cancels_and_frees(engine: Engine, scheduler: Scheduler) -
 
 def test_logits_of_every_token(engine: Engine, core: BlockCore) -> None:
     tokens = list(range(20))
-    asked = Sequence.start(tokens, Parameters(), 20, keep_logits=True)
+    asked = Sequence.start(tokens, Parameters(), 20, wants="logits")
     rows = [output for output in engine.submit(asked).stream() if isinstance(output, np.ndarray)]
     assert np.concatenate(rows).argmax(axis=1).tolist() == tokens
     assert [len(batch.tokens) for batch in core.batches] == [8, 8, 4]

@@ -22,20 +22,21 @@ def no_ids() -> Int32:
 class Part:
     """The tokens of one sequence in a step: `count` of them from its first uncomputed one. `rows` need logits.
 
-    `mask` says which tokens the row may become; None is any but those `barred`, which are never chosen. `targets` names
-    for each row the token that it is about (-1: one is sampled); empty means that all are sampled.
+    `masks` say which tokens each row may become; None is any but those `barred`, which are never chosen. `targets`
+    names for each row the token that it is about (-1: one is sampled). Empty, they are the same for all rows.
 
-    A step that may be taken back in part names a draft `slot` of the core, and the step after it says with `rewind` how
-    many of its tokens do not count.
+    The last tokens may be a `draft`. A step that may be taken back in part names a draft `slot` of the core, and the
+    step after it says with `rewind` how many of its tokens do not count.
     """
 
     sequence: Sequence
     count: int
     rows: range  # relative to the part's first token
-    mask: NDArray[np.uint32] | None = None
+    masks: SequenceOf[NDArray[np.uint32] | None] = ()
     barred: Int32 = field(default_factory=no_ids)
     slot: int = -1  # none
     rewind: int = 0
+    draft: SequenceOf[int] = ()
     targets: SequenceOf[int] = ()
     top_logprobs: int = -1  # how many likely tokens are wanted beside the row's own; -1: no log-probabilities
     experts: bool = False  # whether the routing of the step is wanted
@@ -90,7 +91,7 @@ class Batch:
         parameters = [sequence.parameters for sequence in sampled]
         histories = [_history(part.sequence, part.sequence.computed + row + 1) for part, row in rows]
         biases = [part.sequence.bias(part.barred) for part, _ in rows]
-        masks = [part.mask for part, _ in rows]
+        masks = [mask for part in parts for mask in part.masks or [None] * len(part.rows)]
         masked = [mask for mask in masks if mask is not None]
         return cls(
             tokens=_join([part.tokens for part in parts]),

@@ -97,12 +97,13 @@ class BlockCache:
         """Takes back blocks that are not in the tree."""
         self.free.extend(reversed(numbers))
 
-    def keep(self, number: int, tokens: Ids, above: SequenceOf[Block], adapter: str = "") -> Block:
-        """Puts a full block behind the chain `above` and holds it for who wrote it.
+    def keep(self, number: int, tokens: Ids, parent: Block | None, adapter: str = "") -> Block:
+        """Puts a full block behind its parent, None for the first of a context, and holds it for who wrote it.
 
         Returns the block of the tree: another one, if somebody had computed the same before; `number` is then free.
         """
-        parent = above[-1] if above else self.roots.setdefault(adapter, Block(-1, b"", None))
+        if parent is None:
+            parent = self.roots.setdefault(adapter, Block(-1, b"", None))
         key = tokens.tobytes()
         block = parent.children.get(key)
         if block is None:

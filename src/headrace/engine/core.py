@@ -25,13 +25,20 @@ Matrix = tuple[str, int, int, NDArray[np.uint8]]  # type, rows, columns, bytes
 
 
 def build(
-    plan: Plan, weights: Weights, *, vocab_size: int, blocks: int, threads: int, kv: str | None = None
+    plan: Plan,
+    weights: Weights,
+    *,
+    vocab_size: int,
+    blocks: int,
+    threads: int,
+    kv: str | None = None,
+    draft_slots: int = 0,
+    max_rewind: int = 0,
 ) -> _core.Model:
     """Binds a plan to its weights, in place: the native model keeps views of the tensors, not copies.
 
-    `kv` is how keys and values are kept, as in `kv_type`.
-
-    The instruction set is the best one that the machine has, or the one that HEADRACE_ISA names.
+    `kv` is how keys and values are kept, as in `kv_type`. `draft_slots` sequences can take back up to `max_rewind`
+    tokens of a step. The instruction set is the best one that the machine has, or the one that HEADRACE_ISA names.
     """
     core = load_core()
     model: _core.Model = core.Model(
@@ -43,6 +50,8 @@ def build(
         kv=kv_type(weights, kv),
         threads=threads,
         isa=chosen_isa(),
+        draft_slots=draft_slots,
+        max_rewind=max_rewind,
     )
     return model
 

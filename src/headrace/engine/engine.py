@@ -25,6 +25,10 @@ class Core(Protocol):
 
     def logits(self, batch: Batch) -> NDArray[np.float32]: ...
 
+    def hidden(self, batch: Batch) -> NDArray[np.float32]: ...
+
+    def copy_block(self, source: int, target: int) -> None: ...
+
 
 class Engine:
     """Runs sequences on `core`. `submit` returns at once; a sequence's outputs arrive in its own queue."""
@@ -81,17 +85,18 @@ class Engine:
             return not self._closing
 
     def _step(self, parts: SequenceOf[Part]) -> None:
+        for source, target in self._scheduler.copies:
+            self._core.copy_block(source, target)
         batch = Batch.of(parts)
-        prompts = sum(part.count for part in parts if not part.sequence.caught_up)
         # Whoever sits this step out gets its mask meanwhile: the core does not hold the GIL, nor does a grammar.
         ahead = [self._masks.submit(constraint.mask) for constraint in self._scheduler.unmasked(parts)]
-        if parts[0].sequence.keep_logits:
-            logits = self._core.logits(batch)
+        if (wanted := parts[0].sequence.wants) != "tokens":
+            rows = (self._core.logits if wanted == "logits" else self._core.hidden)(batch)
             wait(ahead)
-            self._scheduler.commit_logits(parts, logits)
+            self._scheduler.commit_rows(parts, rows)
         else:
             started = time.perf_counter()
             stepped = Stepped._make(self._core.step(batch))
-            self._scheduler.pace.observe(prompts, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
             wait(ahead)
-            self._scheduler.commit(parts, stepped)
+            self._scheduler.commit(parts, stepped, seconds)

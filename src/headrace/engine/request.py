@@ -8,12 +8,13 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.engine.cache import Block
+from headrace.engine.speculation import Drafter, Ledger
 from headrace.errors import RequestInvalid
 from headrace.events import Reason, Text, Timings, Usage
 from headrace.text.constraint import Constraint
@@ -111,6 +112,30 @@ class Bias:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What is wanted of a sequence beside its text."""
+
+    logprobs: int = -1  # how many likely tokens beside each token's own log-probability; -1: none of that
+    echo: bool = False  # the log-probabilities of the prompt's tokens, too
+    experts: bool = False  # which experts each layer chose
+
+    @property
+    def of_tokens(self) -> bool:
+        return self.logprobs >= 0 or self.experts
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A token and what was asked about it: see `headrace.events.Token`."""
+
+    id: int
+    logprob: float | None
+    top: tuple[tuple[int, float], ...] = ()
+    experts: NDArray[np.float32] | None = None  # [layers, 2 top_k]
+    of_prompt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The engine's last word on a sequence."""
 
@@ -139,8 +164,10 @@ class Clock:
         )
 
 
-# What comes out of a sequence's queue: text as it grows, rows of logits where they were asked for, then the end.
-Output = Text | NDArray[np.float32] | Finished | BaseException
+Wants = Literal["tokens", "logits", "hidden"]
+
+# What comes out of a sequence's queue: text as it grows, or rows of what it wants instead, then the end.
+Output = Text | Chosen | NDArray[np.float32] | Finished | BaseException
 
 
 @dataclass(eq=False, slots=True)
@@ -148,11 +175,14 @@ class Sequence:
     """One run of tokens through the model. Only the engine's thread changes it; `cancelled` may be set by anyone.
 
     `ids` is the context so far (int32, room for `limit` tokens); the first `computed` of its `length` tokens have been
-    stepped. With `keep_logits` the logits of every prompt token are given out and nothing is generated. A `constraint`
-    masks tokens and forces them: `forced` of those generated were appended without a step of their own.
+    stepped. It `wants` tokens; or logits or hidden states of every prompt token, and then nothing is generated. A
+    `constraint` masks tokens and forces them: `forced` of those generated were appended without a step of their own.
+    A `drafter` proposes tokens: the last step's last `rewind` ones were wrong, and the core's draft `slot` remembers
+    what stood before them.
 
-    `blocks` are its blocks of the cache, the first of which it shares: `held`, which are full. `cached` tokens were
-    there when it was first admitted. It has `caught_up` once all its tokens have been computed.
+    `followers` have the same prompt and wait until it has been computed. `blocks` are its blocks of the cache, the
+    first of which it shares: `held`, which are full. `cached` tokens were there when it was first admitted. It has
+    `caught_up` once all its tokens have been computed.
     """
 
     ids: NDArray[np.int32]
@@ -161,12 +191,18 @@ class Sequence:
     seed: int
     end_ids: Collection[int]
     text: TextStream | None = None
-    keep_logits: bool = False
+    wants: Wants = "tokens"
     constraint: Constraint | None = None
+    asked: Asked = Asked()
+    drafter: Drafter | None = None
+    ledger: Ledger = field(default_factory=Ledger)
+    slot: int = -1
+    rewind: int = 0
     length: int = 0
     computed: int = 0
     forced: int = 0
     caught_up: bool = False
+    followers: list[Sequence] = field(default_factory=list)
     cached: int = 0
     held: list[Block] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
@@ -184,19 +220,52 @@ class Sequence:
         *,
         end_ids: Collection[int] = (),
         text: TextStream | None = None,
-        keep_logits: bool = False,
+        wants: Wants = "tokens",
         constraint: Constraint | None = None,
+        asked: Asked = Asked(),
+        drafter: Drafter | None = None,
     ) -> Sequence:
         """A sequence that has its prompt and may grow to the window of `num_ctx` tokens, or by num_predict."""
         room = num_ctx - len(prompt) if parameters.num_predict < 0 else parameters.num_predict
         ids = np.zeros(min(num_ctx, len(prompt) + room), np.int32)
         ids[: len(prompt)] = list(prompt)
         seed = secrets.randbits(64) if parameters.seed is None else parameters.seed % 2**64
-        return cls(ids, len(prompt), parameters, seed, end_ids, text, keep_logits, constraint, length=len(prompt))
+        return cls(
+            ids,
+            len(prompt),
+            parameters,
+            seed,
+            end_ids,
+            text,
+            wants,
+            constraint,
+            asked,
+            drafter,
+            length=len(prompt),
+        )
 
     @property
     def limit(self) -> int:
         return len(self.ids)
+
+    @property
+    def goal(self) -> int:
+        """Tokens that can be computed now, without those that nothing follows.
+
+        Followers part from it before the last token of the prompt.
+        """
+        before = self.prompt_tokens - 1
+        return before if self.echoes_only or (self.followers and self.computed < before) else self.length
+
+    @property
+    def echoes_only(self) -> bool:
+        """Whether only its prompt is asked about, which has tokens that follow others."""
+        return self.asked.echo and self.limit == self.prompt_tokens > 1
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether every token of the prompt must be computed, for something is wanted of each."""
+        return self.wants != "tokens" or self.asked.echo
 
     @property
     def generated(self) -> int:
@@ -215,7 +284,7 @@ class Sequence:
         usage = Usage(self.prompt_tokens, self.generated, self.forced, min(self.cached, self.prompt_tokens))
         self.outputs.put(Finished(reason, usage, self.clock.timings()))
 
-    def stream(self) -> Iterator[Text | NDArray[np.float32] | Finished]:
+    def stream(self) -> Iterator[Text | Chosen | NDArray[np.float32] | Finished]:
         """What the engine puts out, until it has finished. Leaving the iteration early cancels the sequence."""
         try:
             while True:

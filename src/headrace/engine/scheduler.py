@@ -7,19 +7,22 @@ from collections import deque
 from collections.abc import Iterable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.engine.batch import Part, Stepped, no_ids
 from headrace.engine.cache import Block, BlockCache
+from headrace.engine.outcome import Outcome
 from headrace.engine.pace import Pace
-from headrace.engine.request import Sequence
+from headrace.engine.parts import draft_of, part_of
+from headrace.engine.request import Chosen, Sequence
+from headrace.engine.speculation import StepCosts, settle
 from headrace.errors import CacheExceeded, HeadraceError
 from headrace.events import Reason, Text
 from headrace.text.constraint import Constraint
 
+ECHO_TOKENS = 64  # of a prompt in one step, where each needs its own row of logits
 MOST_FORCED = 64  # tokens that a grammar appends at once: more count as a prompt, which waits for its share of a chunk
 
 
@@ -29,7 +32,8 @@ class Scheduler:
 
     A sequence takes blocks as it grows. When there are none left, the one that came last is put back into the queue and
     computes its tokens again later, but for those that are still in the cache. `barred` are ids that are never sampled,
-    whatever a request says.
+    whatever a request says. Sequences that `follow` another have the same prompt: it is computed once, but for its last
+    token, and then they part.
     """
 
     cache: BlockCache
@@ -38,7 +42,13 @@ class Scheduler:
     barred: NDArray[np.int32] = field(default_factory=no_ids)
     waiting: deque[Sequence] = field(default_factory=deque)
     running: list[Sequence] = field(default_factory=list)
+    costs: StepCosts = field(default_factory=StepCosts)
+    slots: list[int] = field(default_factory=list)  # draft slots of the core that nobody has
+    copies: list[tuple[int, int]] = field(default_factory=list)  # blocks to copy before the next step: from, to
     preempted: int = 0  # how often a sequence was put back
+
+    def __post_init__(self) -> None:
+        self.slots = list(range(self.max_sequences))
 
     @property
     def idle(self) -> bool:
@@ -46,17 +56,20 @@ class Scheduler:
 
     def schedule(self) -> list[Part]:
         """The parts of the next step, in order of arrival; empty when there is nothing to do."""
+        self.copies.clear()
         self._drop_cancelled()
         self._admit()
+        self._fork()
         # Prompts that are only scored go first and alone: they end with their prompt, so nobody waits long for them.
-        scoring = any(sequence.keep_logits for sequence in self.running)
-        chosen = [sequence for sequence in self.running if sequence.keep_logits == scoring]
+        wants = next((sequence.wants for sequence in self.running if sequence.wants != "tokens"), "tokens")
+        chosen = [sequence for sequence in self.running if sequence.wants == wants]
         counts = self._shares(chosen)
+        drafting = all(sequence.caught_up and counts[sequence] == 1 for sequence in chosen)
         parts = list[Part]()
         for sequence in chosen:
             count = counts[sequence]
             if count and sequence in self.running and self._reserve(sequence, count):
-                part = self._part(sequence, count)
+                part = self._part(sequence, count, len(chosen) if drafting else 0)
                 parts += [part] if part else []
         return parts
 
@@ -65,28 +78,34 @@ class Scheduler:
         stepped = {id(part.sequence) for part in parts}
         return [s.constraint for s in self.running if s.constraint and id(s) not in stepped]
 
-    def commit(self, parts: SequenceOf[Part], stepped: Stepped) -> None:
-        """Takes the sampled ids, one for each row of the step."""
-        ids = iter(stepped.ids.tolist())
+    def commit(self, parts: SequenceOf[Part], stepped: Stepped, seconds: float) -> None:
+        """Takes what a step of so many seconds gave."""
+        prompts = sum(part.count for part in parts if not part.sequence.caught_up)
+        row = token = 0
+        accepted = list[int]()
         for part in parts:
-            self._advance(part.sequence, part.count)
-            for token in islice(ids, len(part.rows)):
-                self._take(part.sequence, token)
+            accepted.append(self._commit(Outcome(part, stepped, row, token)))
+            row += len(part.rows)
+            token += part.count
+        self.pace.observe(prompts, seconds)
+        if not prompts:
+            self._settle(parts, accepted, seconds)
 
-    def commit_logits(self, parts: SequenceOf[Part], logits: NDArray[np.float32]) -> None:
-        """Gives out the logits of sequences that asked for them instead of a continuation."""
+    def commit_rows(self, parts: SequenceOf[Part], rows: NDArray[np.float32]) -> None:
+        """Gives out the logits or hidden states of sequences that want them instead of a continuation."""
         first = 0
         for part in parts:
             sequence = part.sequence
             self._advance(sequence, part.count)
-            sequence.outputs.put(logits[first : first + part.count])
+            sequence.outputs.put(rows[first : first + part.count])
             first += part.count
             if sequence.computed == sequence.length:
                 self._finish(sequence, "stop")
 
     def fail(self, error: BaseException) -> None:
         """Ends everything with an error."""
-        for sequence in [*self.running, *self.waiting]:
+        everybody = [*self.running, *self.waiting]
+        for sequence in [*everybody, *(follower for one in everybody for follower in one.followers)]:
             sequence.outputs.put(error)
         for sequence in self.running:
             self._release(sequence)
@@ -99,9 +118,10 @@ class Scheduler:
             sequence = self.waiting[0]
             if sequence.length > self.cache.capacity:
                 self.waiting.popleft()
+                self._disband(sequence)
                 sequence.outputs.put(CacheExceeded(sequence.length, self.cache.capacity))
                 continue
-            chain = [] if sequence.keep_logits else self.cache.match(sequence.ids[: sequence.length - 1])
+            chain = [] if sequence.reads_all else self.cache.match(sequence.ids[: sequence.length - 1])
             self.cache.hold(chain)
             missing = self.cache.blocks_for(sequence.length) - len(chain)
             if self.running and missing + len(self.running) > self.cache.available:
@@ -110,17 +130,35 @@ class Scheduler:
             self.waiting.popleft()
             self._enter(sequence, chain)
 
-    def _enter(self, sequence: Sequence, chain: list[Block]) -> None:
+    def _fork(self) -> None:
+        """Lets the followers of a sequence go whose prompt has been computed but for its last token."""
+        for leader in list(self.running):
+            if not leader.followers or leader.computed < leader.prompt_tokens - 1:
+                continue
+            followers, leader.followers = leader.followers, []
+            partial = leader.blocks[len(leader.held) :]
+            for place, follower in enumerate(followers):
+                if len(self.running) == self.max_sequences or len(partial) + len(self.running) > self.cache.available:
+                    self.waiting.extendleft(reversed(followers[place:]))  # most of it they will find in the cache
+                    break
+                own = self.cache.take(len(partial))
+                self.copies += zip(partial, own, strict=True)
+                self.cache.hold(leader.held)
+                self._enter(follower, list(leader.held), own, leader.computed)
+
+    def _enter(self, sequence: Sequence, chain: list[Block], own: SequenceOf[int] = (), computed: int = 0) -> None:
+        """Begins with the blocks of `chain`, which are held for it, and with `own` ones, up to `computed` tokens."""
         sequence.held = chain
-        sequence.blocks = [block.number for block in chain]
-        sequence.computed = len(chain) * self.cache.block_tokens
+        sequence.blocks = [*(block.number for block in chain), *own]
+        sequence.computed = max(computed, len(chain) * self.cache.block_tokens)
+        sequence.slot = self.slots.pop() if sequence.drafter else -1
         self.running.append(sequence)
         if sequence.clock.started is not None:
             return  # it was here before
         sequence.ids = sequence.ids[: self.cache.capacity]
         sequence.clock.started = time.perf_counter()
         sequence.cached = sequence.computed
-        if sequence.length == sequence.limit and not sequence.keep_logits:
+        if sequence.wants == "tokens" and sequence.length == sequence.limit and not sequence.echoes_only:
             self._finish(sequence, "length")  # num_predict is 0
         elif sequence.constraint:
             try:
@@ -130,13 +168,14 @@ class Scheduler:
 
     def _shares(self, sequences: SequenceOf[Sequence]) -> dict[Sequence, int]:
         """Tokens of each for the next step: who is nearly up to date goes on, the others share a chunk equally."""
-        left = {sequence: sequence.length - sequence.computed for sequence in sequences}
+        left = {sequence: sequence.goal - sequence.computed for sequence in sequences}
         decoding = [sequence for sequence in sequences if sequence.caught_up and left[sequence] <= MOST_FORCED]
         behind = sorted((one for one in sequences if one not in decoding), key=lambda one: left[one])
         counts = {sequence: left[sequence] for sequence in decoding}
         budget = self.pace.chunk_tokens(len(decoding))
         for place, sequence in enumerate(behind):
-            counts[sequence] = min(left[sequence], budget // (len(behind) - place))
+            share = budget // (len(behind) - place)
+            counts[sequence] = min(left[sequence], share, ECHO_TOKENS if sequence.asked.echo else share)
             budget -= counts[sequence]
         return counts
 
@@ -161,7 +200,10 @@ class Scheduler:
     def _release(self, sequence: Sequence) -> None:
         self.cache.release(sequence.held)
         self.cache.give_back(sequence.blocks[len(sequence.held) :])
-        sequence.held, sequence.blocks = [], []
+        sequence.held, sequence.blocks, sequence.rewind = [], [], 0
+        if sequence.slot >= 0:
+            self.slots.append(sequence.slot)
+            sequence.slot = -1
 
     def _advance(self, sequence: Sequence, count: int) -> None:
         """`count` more tokens have been computed: blocks that are full now can be found by others."""
@@ -170,7 +212,8 @@ class Scheduler:
         size = self.cache.block_tokens
         while (first := len(sequence.held) * size) + size <= sequence.computed:
             place = len(sequence.held)
-            block = self.cache.keep(sequence.blocks[place], sequence.ids[first : first + size], sequence.held)
+            parent = sequence.held[-1] if sequence.held else None
+            block = self.cache.keep(sequence.blocks[place], sequence.ids[first : first + size], parent)
             sequence.blocks[place] = block.number
             sequence.held.append(block)
 
@@ -179,36 +222,93 @@ class Scheduler:
             self._finish(sequence, "cancelled")
         for sequence in [s for s in self.waiting if s.cancelled]:
             self.waiting.remove(sequence)
+            self._disband(sequence)
             sequence.finish("cancelled")
 
-    def _part(self, sequence: Sequence, count: int) -> Part | None:
-        """None where the sequence has failed: its grammar may turn out to be too much for the parser."""
-        if sequence.keep_logits:
-            return Part(sequence, count, range(count))
-        if sequence.computed + count < sequence.length:
-            return Part(sequence, count, range(0))
+    def _part(self, sequence: Sequence, count: int, decoding: int) -> Part | None:
+        """None where the sequence has failed: its grammar may turn out to be too much for the parser.
+
+        `decoding` sequences have one token each in this step, and may try drafts; with 0 nobody may.
+        """
+        draft = draft_of(sequence, self.costs, decoding)
+        missing = self.cache.blocks_for(sequence.length + len(draft)) - len(sequence.blocks)
+        if missing > self.cache.available:
+            draft = []
+        elif draft:
+            sequence.blocks += self.cache.take(max(0, missing))
         try:
-            mask = sequence.constraint.mask() if sequence.constraint else None
+            return part_of(sequence, count, self.barred, draft)
         except HeadraceError as error:
             self._fail(sequence, error)
             return None
-        return Part(sequence, count, range(count - 1, count), mask, self.barred)
 
-    def _take(self, sequence: Sequence, token: int) -> None:
-        """The token that was sampled, and those that its grammar forces after it."""
+    def _commit(self, outcome: Outcome) -> int:
+        """How many tokens of the part's draft held."""
+        part, sequence = outcome.part, outcome.part.sequence
+        if part.targets and sequence.computed == 0:
+            sequence.outputs.put(Chosen(int(sequence.ids[0]), None, of_prompt=True))
+        for row, target in enumerate(part.targets):
+            if target >= 0:
+                sequence.outputs.put(outcome.chosen(row, of_prompt=True))
+        self._advance(sequence, part.count - len(part.draft))
+        sequence.rewind = 0
+        if part.draft:
+            return self._verify(outcome)
+        if part.rows and (not part.targets or part.targets[-1] < 0):
+            self._take(sequence, outcome, len(part.rows) - 1)
+        elif sequence.echoes_only and sequence.computed == sequence.goal:
+            self._finish(sequence, "length")
+        return 0
+
+    def _verify(self, outcome: Outcome) -> int:
+        """Takes sampled tokens for as long as they are those of the draft, and the one that comes then."""
+        sequence, draft = outcome.part.sequence, list(outcome.part.draft)
+        held = 0
+        while True:
+            before = sequence.length
+            if not self._take(sequence, outcome, held):
+                return held
+            new = sequence.ids[before : sequence.length].tolist()  # with those that a grammar forces
+            right = next((i for i, token in enumerate(new) if draft[held + i : held + i + 1] != [token]), len(new))
+            held += right
+            self._advance(sequence, right)
+            if right < len(new):
+                sequence.rewind = len(draft) - held
+                return held
+
+    def _settle(self, parts: SequenceOf[Part], accepted: SequenceOf[int], seconds: float) -> None:
+        """Learns what a step of so many tokens takes, and what drafts have saved."""
+        drafted = [len(part.draft) for part in parts]
+        saved = settle(self.costs, seconds, drafted, accepted, len(parts))
+        for part, right, saved_s in zip(parts, accepted, saved, strict=True):
+            part.sequence.ledger.decoded_s += seconds
+            if part.draft:
+                part.sequence.ledger.enter(len(part.draft), right, saved_s)
+        self.costs.observe(sum(part.count for part in parts), seconds)
+
+    def _take(self, sequence: Sequence, outcome: Outcome, row: int) -> bool:
+        """The token that was sampled, and those that its grammar forces after it. Whether the sequence goes on."""
+        token = outcome.token(row)
         sequence.clock.first_token = sequence.clock.first_token or time.perf_counter()
-        if self._append(sequence, token) and sequence.constraint:
+        if sequence.asked.of_tokens and token not in sequence.end_ids:
+            sequence.outputs.put(outcome.chosen(row))
+        if not self._append(sequence, token):
+            return False
+        if sequence.constraint:
             try:
-                self._force(sequence, sequence.constraint.accept(token))
+                return self._force(sequence, sequence.constraint.accept(token))
             except HeadraceError as error:
                 self._fail(sequence, error)
+                return False
+        return True
 
-    def _force(self, sequence: Sequence, tokens: Iterable[int]) -> None:
+    def _force(self, sequence: Sequence, tokens: Iterable[int]) -> bool:
         """Appends what leaves no choice: it is computed along with what follows, in one step."""
         for token in tokens:
             sequence.forced += 1
             if not self._append(sequence, token):
-                return
+                return False
+        return True
 
     def _append(self, sequence: Sequence, token: int) -> bool:
         """Whether the sequence goes on after this token."""
@@ -240,3 +340,11 @@ class Scheduler:
     def _leave(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
         self._release(sequence)
+        self._disband(sequence)
+
+    def _disband(self, sequence: Sequence) -> None:
+        """The first of those who waited for it takes its place."""
+        if sequence.followers:
+            first, *others = sequence.followers
+            sequence.followers, first.followers = [], others
+            self.waiting.appendleft(first)

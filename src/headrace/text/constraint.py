@@ -101,6 +101,23 @@ class Constraint:
         self._go(token)
         return self._forced()
 
+    def ahead(self, draft: Sequence[int]) -> tuple[list[int], list[Mask | None]]:
+        """As much of a draft as may come, and the masks of its places: the present one, and that after each token.
+
+        Changes nothing. A mask is None where anything may come, and where the next token is forced.
+        """
+        calls, answer = self.calls and self.calls.copy(), self.answer and self.answer.copy()
+        trial = replace(self, calls=calls, answer=answer)
+        may_come, masks, forced = list[int](), [self.mask()], list[int]()
+        for token in draft:
+            mask = masks[-1]
+            if (forced and forced[0] != token) or (mask is not None and not mask[token // 32] >> token % 32 & 1):
+                break
+            forced = forced[1:] if forced else trial.accept(token)
+            may_come.append(token)
+            masks.append(None if forced else trial.mask())
+        return may_come, masks
+
     def _forced(self) -> list[int]:
         forced: list[int] = []
         while self.fast_forward and (tokens := self._next_forced()):

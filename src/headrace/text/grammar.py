@@ -144,6 +144,10 @@ class Matcher:
     def reset(self) -> None:
         self._inner.reset()
 
+    def copy(self) -> Matcher:
+        """The same place, which moves by itself."""
+        return Matcher(self._inner.deep_copy(), self._words)
+
     def _check(self) -> None:
         if self._inner.is_error():
             raise RequestInvalid(_problem(self._inner.get_error()))
