@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from headrace.engine.batch import Batch, Part
 from headrace.engine.request import Sequence
 from headrace.engine.scheduler import Scheduler
+from headrace.engine.turns import Turns
 from headrace.errors import ModelClosed
 
 
@@ -26,11 +27,15 @@ class Core(Protocol):
 
 
 class Engine:
-    """Runs sequences on `core`. `submit` returns at once; a sequence's outputs arrive in its own queue."""
+    """Runs sequences on `core`. `submit` returns at once; a sequence's outputs arrive in its own queue.
 
-    def __init__(self, core: Core, scheduler: Scheduler) -> None:
+    Engines that are given the same `turns` share the threads of the machine: they step one at a time.
+    """
+
+    def __init__(self, core: Core, scheduler: Scheduler, turns: Turns | None = None) -> None:
         self._core = core
         self._scheduler = scheduler
+        self._turn = (turns or Turns()).turn()
         self._arrived: list[Sequence] = []
         self._closing = False
         self._changed = threading.Condition()
@@ -68,6 +73,9 @@ class Engine:
                     self._step(parts)
             except BaseException as error:  # whatever it is, its askers must not wait for ever
                 self._scheduler.fail(error)
+            if self._scheduler.idle:
+                self._turn.rest()
+        self._turn.rest()
         self._masks.shutdown()
         self._scheduler.fail(ModelClosed("the model was closed while it was still answering"))
 
@@ -84,10 +92,12 @@ class Engine:
         # Whoever sits this step out gets its mask meanwhile: the core does not hold the GIL, nor does a grammar.
         ahead = [self._masks.submit(constraint.mask) for constraint in self._scheduler.unmasked(parts)]
         if parts[0].sequence.keep_logits:
-            logits = self._core.logits(batch)
+            with self._turn:
+                logits = self._core.logits(batch)
             wait(ahead)
             self._scheduler.commit_logits(parts, logits)
         else:
-            sampled = self._core.step(batch)
+            with self._turn:
+                sampled = self._core.step(batch)
             wait(ahead)
             self._scheduler.commit(parts, sampled)
