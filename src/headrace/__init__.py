@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headrace.errors import (
+        Busy,
         ContextExceeded,
         CoreMissing,
         FileInvalid,
@@ -53,6 +54,7 @@ _HOMES = {
         "Usage",
     ),
     "headrace.errors": (
+        "Busy",
         "ContextExceeded",
         "CoreMissing",
         "FileInvalid",
@@ -68,6 +70,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Busy",
     "ContextExceeded",
     "CoreMissing",
     "Done",
