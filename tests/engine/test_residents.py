@@ -21,7 +21,7 @@ from headrace.engine.residents import Candidate, Clock, Residents
 from headrace.engine.turns import Turns
 from headrace.errors import Busy, ModelClosed, ModelNotFound, RequestInvalid
 
-HANG_S = 60  # after which a test fails that would wait for ever
+HANG_S = 30  # after which a test fails that would wait for ever
 REAPER = "headrace-residents"
 SIZES = {"a": 4, "b": 4, "c": 3, "d": 2, "e": 1, "all": 10, "huge": 11, "broken": 4}
 BUDGET = 10
@@ -73,6 +73,7 @@ class World:
         self.loaded = Counter[str]()  # names, from the beginning of loading to the end of closing
         self.loads: list[str] = []
         self.models: list[Fake] = []
+        self.held: list[Held] = []
         self.gate = threading.Event()  # loading ends when it is set
         self.gate.set()
         self.errors: dict[str, Exception] = {"broken": MemoryError("no room for it")}
@@ -149,6 +150,8 @@ def world() -> Iterator[World]:
     world = World()
     yield world
     world.gate.set()
+    for held in world.held:  # those that a failed test has left
+        held.ending.set()
     world.residents.close()
     assert_all_closed(world)
 
@@ -176,6 +179,7 @@ class Held:
     def __init__(self, world: World, name: str, thread: str = "asker", **options: Any) -> None:
         self.future: Future[Fake] = Future()
         self.ending = threading.Event()
+        world.held.append(self)
         self.thread = threading.Thread(target=self._run, args=(world, name), kwargs=options, name=thread, daemon=True)
         self.thread.start()
 
