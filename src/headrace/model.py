@@ -101,7 +101,10 @@ def candidate(
 
 
 class Model:
-    """A loaded model. Safe to use from several threads; `close` it, or use it in a `with` block, to free its memory."""
+    """A loaded model. Safe to use from several threads; `close` it, or use it in a `with` block, to free its memory.
+
+    Models that are given the same `turns` share the threads of the machine: they step one at a time.
+    """
 
     def __init__(
         self,

@@ -78,6 +78,7 @@ class Engine:
         self._turn.rest()
         self._masks.shutdown()
         self._scheduler.fail(ModelClosed("the model was closed while it was still answering"))
+        del self._core  # with its weights and its cache, whoever else may still hold the engine
 
     def _take_arrivals(self) -> bool:
         """Moves new sequences into the queue, waiting for one if there is nothing else to do. False: time to end."""
