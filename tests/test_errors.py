@@ -16,6 +16,7 @@ from headrace import checkpoint, cli, errors, model
 from headrace.engine import core
 from headrace.errors import (
     OUTCOMES,
+    Busy,
     CacheExceeded,
     ContextExceeded,
     CoreMissing,
@@ -139,6 +140,11 @@ def ask_after_closing(gguf: Path, **_: Any) -> None:
     list(loaded.generate("Hi"))
 
 
+def two_at_once(gguf: Path, **_: Any) -> None:
+    with model.residents(max_models=1) as models, models.lease(str(gguf)), models.lease("nano", timeout_s=0):
+        pass
+
+
 def without_the_core(monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
     monkeypatch.setitem(sys.modules, "headrace._core", None)
     core.load_core()
@@ -251,6 +257,11 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
         ask_after_closing,
         ModelClosed,
         "the model is closed: load it again to ask more of it",
+    ),
+    "no room beside one that is in use": (
+        two_at_once,
+        Busy,
+        "nano needs room, and all models that are loaded are in use: try again later",
     ),
     "no native core": (
         without_the_core,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.machine import memory_bytes, usable_threads
+from headrace.machine import available_memory_bytes, memory_bytes, usable_threads
 
 V2 = "0::/user.slice/app\n"
 V1 = "3:memory:/box\n2:cpu,cpuacct:/box\n0::/\n"
@@ -86,6 +86,36 @@ def test_memory_is_the_machines_cut_to_the_cgroups(tmp_path: Path) -> None:
     assert memory_bytes(machine(tmp_path, old)) == 2 << 20
 
 
+def test_available_memory_is_the_machines_cut_to_what_the_cgroups_leave(tmp_path: Path) -> None:
+    """Cached files can go: a limit is not used up by them."""
+    meminfo = "MemTotal:       24576 kB\nMemFree:        1 kB\nMemAvailable:   16384 kB\n"
+    own, above = "sys/fs/cgroup/user.slice/app", "sys/fs/cgroup/user.slice"
+    machine(tmp_path, {"proc/meminfo": meminfo, "proc/self/cgroup": V2})
+    assert available_memory_bytes(tmp_path) == 16 << 20
+    machine(tmp_path, {f"{own}/memory.max": "max\n", f"{own}/memory.current": f"{9 << 20}\n"})
+    assert available_memory_bytes(tmp_path) == 16 << 20
+    machine(tmp_path, {f"{above}/memory.max": f"{10 << 20}\n", f"{above}/memory.current": f"{9 << 20}\n"})
+    assert available_memory_bytes(tmp_path) == 1 << 20
+    stat = f"anon {1 << 20}\nfile {7 << 20}\ninactive_file {4 << 20}\nactive_file {2 << 20}\n"
+    machine(tmp_path, {f"{above}/memory.stat": stat})
+    assert available_memory_bytes(tmp_path) == 7 << 20
+    machine(tmp_path, {f"{above}/memory.current": f"{19 << 20}\n"})
+    assert available_memory_bytes(tmp_path) == 0
+
+
+def test_available_memory_of_old_cgroups(tmp_path: Path) -> None:
+    box = "sys/fs/cgroup/memory/box/memory"
+    files = {"proc/self/cgroup": V1, f"{box}.limit_in_bytes": f"{8 << 20}", f"{box}.usage_in_bytes": f"{6 << 20}"}
+    files[f"{box}.stat"] = f"inactive_file {1 << 20}\ntotal_inactive_file {2 << 20}\ntotal_active_file {1 << 20}\n"
+    assert available_memory_bytes(machine(tmp_path, files)) == 5 << 20
+
+
+def test_where_nothing_is_said_of_available_memory_all_is(tmp_path: Path) -> None:
+    assert available_memory_bytes(tmp_path) is None
+    assert available_memory_bytes(machine(tmp_path, {"proc/meminfo": "MemTotal: 1024 kB\n"})) == 1 << 20
+
+
 def test_this_machine_has_some() -> None:
     assert usable_threads() >= 1
     assert memory_bytes() is None or memory_bytes() > 1 << 28
+    assert available_memory_bytes() is None or 0 < available_memory_bytes() <= memory_bytes()

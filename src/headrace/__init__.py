@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headrace.errors import (
+        Busy,
         CacheExceeded,
         ContextExceeded,
         CoreMissing,
@@ -54,6 +55,7 @@ _HOMES = {
         "Usage",
     ),
     "headrace.errors": (
+        "Busy",
         "CacheExceeded",
         "ContextExceeded",
         "CoreMissing",
@@ -70,6 +72,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Busy",
     "CacheExceeded",
     "ContextExceeded",
     "CoreMissing",

@@ -11,6 +11,7 @@
     │   └── CacheExceeded        the prompt does not fit the memory of the cache
     ├── ToolFailed               a tool could not do it: its text goes back to the model
     ├── ModelClosed              the model was closed before or while it answered
+    ├── Busy                     others are being served, and the time that the request would wait is over
     └── CoreMissing              the native core is not built or does not load
 
 Each has a sentence that names the thing, what was expected, and what to do. OUTCOMES says how each ends a command and
@@ -93,6 +94,10 @@ class ModelClosed(HeadraceError):
     """The model was closed before or while it answered."""
 
 
+class Busy(HeadraceError):
+    """Others are being served, and the time that this request would wait is over: it may come again."""
+
+
 class CoreMissing(HeadraceError):
     """The native core is not built for this Python, or does not load on this machine."""
 
@@ -118,6 +123,7 @@ OUTCOMES: Mapping[type[HeadraceError], Outcome] = MappingProxyType(
         CacheExceeded: Outcome(2, 400),
         ToolFailed: Outcome(1, 500),
         ModelClosed: Outcome(1, 503),
+        Busy: Outcome(1, 503),
         CoreMissing: Outcome(2, 500),
     }
 )

@@ -48,8 +48,42 @@ def memory_bytes(root: Path = ROOT) -> int | None:
     return min([*found, *([] if total is None else [total])], default=None)
 
 
+def available_memory_bytes(root: Path = ROOT) -> int | None:
+    """The memory that this process can come to without pushing anybody out: what the machine has available, cut to what
+    the limits of its cgroups leave. All of `memory_bytes` where the machine does not say; None where neither is known.
+
+    Cached files count as available, as the kernel counts them: it drops them when the memory is asked for.
+    """
+    left = [*_left_in_cgroups(root, "", "memory.max", "memory.current")]
+    left += _left_in_cgroups(root, "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+    available = _of_meminfo(root, "MemAvailable")
+    everything = memory_bytes(root) if available is None else available
+    return min([*left, *([] if everything is None else [everything])], default=None)
+
+
+def _left_in_cgroups(root: Path, controller: str, limit: str, usage: str) -> Iterator[int]:
+    """Bytes that may still be allocated, for each cgroup above this process that has a limit."""
+    for folder in _cgroups(root, controller):
+        most, used = _read(folder / limit), _read(folder / usage)
+        if most.isdigit() and used.isdigit():
+            yield max(0, int(most) - int(used) + _cached_files(_read(folder / "memory.stat")))
+
+
+def _cached_files(stat: str) -> int:
+    """Of a cgroup and those below it: version 1 calls these sums total_, and version 2 knows no others."""
+    pairs = (line.partition(" ") for line in stat.splitlines())
+    found = {name: int(text) for name, _, text in pairs if text.isdigit()}
+    prefix = "total_" if "total_inactive_file" in found else ""
+    return sum(found.get(f"{prefix}{kind}_file", 0) for kind in ("inactive", "active"))
+
+
 def _cgroup_settings(root: Path, controller: str, name: str) -> Iterator[str]:
-    """What a setting says in each cgroup from this process's own up to the top; of version 2 if `controller` is ""."""
+    """What a setting says, for each cgroup that has it."""
+    yield from filter(None, (_read(folder / name) for folder in _cgroups(root, controller)))
+
+
+def _cgroups(root: Path, controller: str) -> Iterator[Path]:
+    """The cgroups from this process's own up to the top; of version 2 if `controller` is ""."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controller not in controllers.split(","):
@@ -57,21 +91,26 @@ def _cgroup_settings(root: Path, controller: str, name: str) -> Iterator[str]:
         mounted = root / "sys/fs/cgroup" / controllers
         own = mounted / path.lstrip("/")
         for folder in (own, *own.parents):  # in a container the path may be the host's, and only the top be there
-            if text := _read(folder / name):
-                yield text
+            yield folder
             if folder == mounted:
                 break
 
 
 def _total_memory(root: Path) -> int | None:
-    for line in _read(root / "proc/meminfo").splitlines():
-        name, _, rest = line.partition(":")
-        if name == "MemTotal" and rest.split()[:1] and rest.split()[0].isdigit():
-            return int(rest.split()[0]) * 1024
+    if (total := _of_meminfo(root, "MemTotal")) is not None:
+        return total
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if root == ROOT else None
     except (OSError, ValueError):
         return None
+
+
+def _of_meminfo(root: Path, wanted: str) -> int | None:
+    for line in _read(root / "proc/meminfo").splitlines():
+        name, _, rest = line.partition(":")
+        if name == wanted and rest.split()[:1] and rest.split()[0].isdigit():
+            return int(rest.split()[0]) * 1024
+    return None
 
 
 def _read(path: Path) -> str:
@@ -86,3 +125,8 @@ def peak_memory_bytes() -> int:
     """The most memory that this process has had resident so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def format_bytes(size_bytes: int) -> str:
+    """As it stands in a sentence: "4.7 GB", "0.73 MB"."""
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.2f} MB"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from mmap import mmap
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +19,13 @@ from headrace.engine import core, packed, request
 from headrace.engine.cache import BlockCache
 from headrace.engine.engine import Engine
 from headrace.engine.request import Finished, Parameters
+from headrace.engine.residents import KEEP_ALIVE_S, Candidate, Residents
 from headrace.engine.scheduler import Scheduler
 from headrace.engine.speculation import MOST_DRAFTED, PromptLookup
+from headrace.engine.turns import Turns
 from headrace.errors import ContextExceeded, FileInvalid, RequestInvalid
 from headrace.events import Done, Event, Text, ToolCall
-from headrace.machine import memory_bytes, usable_threads
+from headrace.machine import format_bytes, memory_bytes, usable_threads
 from headrace.summary import block_bytes
 from headrace.summary import memory_bytes as needed_bytes
 from headrace.text.calls import ReplyParser
@@ -73,8 +76,54 @@ def load(
     return Model(source, num_ctx=num_ctx, threads=threads, kv=kv, cache_bytes=cache_bytes, progress=progress)
 
 
+def residents(
+    budget_bytes: int | None = None,
+    *,
+    max_models: int | None = None,
+    keep_alive_s: float = KEEP_ALIVE_S,
+    num_ctx: int | None = None,
+    threads: int | None = None,
+    kv: str | None = None,
+    cache_bytes: int | None = None,
+) -> Residents[Model]:
+    """Several models, each loaded when it is first leased by a name or path as `load` knows them. See `Residents`.
+
+    `num_ctx`, `threads`, `kv` and `cache_bytes` (by default one full window) are those of `load`, for each of them;
+    they step in turns, so each has all `threads`.
+    """
+    find = partial(candidate, num_ctx=num_ctx, threads=threads, kv=kv, cache_bytes=cache_bytes)
+    return Residents(find, budget_bytes, max_models=max_models, keep_alive_s=keep_alive_s)
+
+
+def candidate(
+    name_or_path: str | Path,
+    *,
+    num_ctx: int | None = None,
+    threads: int | None = None,
+    kv: str | None = None,
+    cache_bytes: int | None = None,
+) -> Candidate[Model]:
+    """A model that may be loaded, and what it takes: its weights and its cache, by default one window of `num_ctx`.
+
+    Raises a UserError that says what is wrong with the file or the numbers.
+    """
+    source = checkpoint.read(name_or_path)
+    window = _window(source, num_ctx)
+
+    needed = needed_bytes(source, window, kv)
+    cache = needed["cache"] if cache_bytes is None else cache_bytes
+
+    def load_it(turns: Turns) -> Model:
+        return Model(source, num_ctx=window, threads=threads, kv=kv, cache_bytes=cache, turns=turns)
+
+    return Candidate(needed["weights"] + cache, load_it)
+
+
 class Model:
-    """A loaded model. Safe to use from several threads; `close` it, or use it in a `with` block, to free its memory."""
+    """A loaded model. Safe to use from several threads; `close` it, or use it in a `with` block, to free its memory.
+
+    Models that are given the same `turns` share the threads of the machine: they step one at a time.
+    """
 
     def __init__(
         self,
@@ -85,12 +134,12 @@ class Model:
         kv: str | None = None,
         cache_bytes: int | None = None,
         progress: packed.Progress = lambda *_: None,
+        turns: Turns | None = None,
     ) -> None:
         self.checkpoint = source
         self.name = source.name
-        self.num_ctx = source.context_length if num_ctx is None else num_ctx
+        self.num_ctx = _window(source, num_ctx)
         self.threads = usable_threads() if threads is None else threads
-        _check_size("num_ctx", self.num_ctx, source.backbone.max_position_embeddings)
         _check_size("threads", self.threads, 1024)
         self.kv = core.kv_type(source.weights, kv)
         _check_memory(source, self.num_ctx, self.kv, memory_bytes())
@@ -112,7 +161,8 @@ class Model:
         except ValueError as error:  # weights whose shapes do not fit each other
             raise FileInvalid(source.path, str(error)) from None
         gaps = np.array(source.tokenizer.gaps(source.backbone.vocab_size), np.int32)
-        self._engine = Engine(native, Scheduler(BlockCache(blocks, core.BLOCK_TOKENS), MAX_SEQUENCES, barred=gaps))
+        scheduler = Scheduler(BlockCache(blocks, core.BLOCK_TOKENS), MAX_SEQUENCES, barred=gaps)
+        self._engine = Engine(native, scheduler, turns)
         self._constraints = Constraints(Grammars(source.tokenizer, source.backbone.vocab_size, source.end_ids))
         self._kept = {id_ for name in KEPT_TOKENS if (id_ := source.tokenizer.id_of(name)) is not None}
 
@@ -255,6 +305,13 @@ def _files(weights: Weights) -> tuple[mmap, ...]:
     return files_behind(tensor.data for tensors in weights.values() for tensor in tensors)
 
 
+def _window(source: Checkpoint, num_ctx: int | None) -> int:
+    """In tokens: what was asked for, else the model's own."""
+    window = source.context_length if num_ctx is None else num_ctx
+    _check_size("num_ctx", window, source.backbone.max_position_embeddings)
+    return window
+
+
 def _check_size(name: str, value: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise RequestInvalid(f"{name} is {value!r} but should be a whole number from 1 to {most}")
@@ -265,10 +322,11 @@ def _check_memory(source: Checkpoint, num_ctx: int, kv: str, available: int | No
     needed = needed_bytes(source, num_ctx, kv)
     if available is None or needed["total"] <= available:
         return
+    weights, cache, memory = map(format_bytes, (needed["weights"], needed["cache"], available))
     advice = "ask for a smaller window with --num-ctx" if needed["weights"] < available else "take a smaller model"
     raise RequestInvalid(
-        f"{source.name} needs {_size(needed['weights'])} for its weights and {_size(needed['cache'])} for a "
-        f"window of {num_ctx} tokens, but this machine has {_size(available)} of memory: {advice}"
+        f"{source.name} needs {weights} for its weights and {cache} for a window of {num_ctx} tokens, "
+        f"but this machine has {memory} of memory: {advice}"
     )
 
 
@@ -285,7 +343,3 @@ def _blocks(source: Checkpoint, num_ctx: int, kv: str, cache_bytes: int | None, 
             f"{core.BLOCK_TOKENS} tokens takes that much"
         )
     return min(cache_bytes // each, MOST_BLOCKS)
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.2f} MB"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -172,6 +173,17 @@ def test_closing_ends_what_runs(core: BlockCore, scheduler: Scheduler) -> None:
     closer.join()
     with pytest.raises(ModelClosed, match="load it again"):
         engine.submit(sequence([1]))
+
+
+def test_closing_lets_go_of_the_core_whoever_still_holds_the_engine(scheduler: Scheduler) -> None:
+    """Its weights and its cache are most of the memory."""
+    core = BlockCore()
+    engine, gone = Engine(core, scheduler), weakref.ref(core)
+    run(engine, sequence([1], num_predict=2))
+    del core
+    assert gone() is not None
+    engine.close()
+    assert gone() is None
 
 
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 20), st.booleans()), min_size=1, max_size=12))

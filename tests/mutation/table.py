@@ -30,6 +30,8 @@ FOUND = ("tests/test_found.py",)
 VOCABULARY = ("tests/test_vocabulary.py",)
 ENGINE = ("tests/engine/test_engine.py",)
 CORE = ("tests/engine/test_core.py",)
+RESIDENTS = ("tests/engine/test_residents.py",)
+TURNS = ("tests/engine/test_turns.py",)
 NATIVE = ("tests/native/test_steps.py", "tests/native/test_sampling.py", "tests/native/test_invariance.py")
 
 P = "src/headrace/"
@@ -106,6 +108,29 @@ MUTATIONS = (
     Mutation(P + "engine/scheduler.py", "part.sequence.computed += part.count", "part.sequence.computed += 1", ENGINE),
     Mutation(P + "engine/cache.py", "self.free.extend(reversed(returned))", "pass", ENGINE),
     Mutation(P + "engine/cache.py", "if needed > len(self.free) - self.promised:", "if needed > len(self.free):", ENGINE),
+    # several models
+    Mutation(P + "engine/turns.py", "key=lambda turn: turn.used_s, default", "key=lambda turn: 0, default", TURNS),
+    Mutation(P + "engine/turns.py", "max(turn.used_s, self._least_used())", "turn.used_s", TURNS),
+    Mutation(P + "engine/turns.py", "if first is None or first.used_s - self._least_used() <= LEAD_S:", "if True:", TURNS),
+    Mutation(P + "engine/turns.py", "return first if self._clock() - self._since >= PATIENCE_S else None", "return None", TURNS),
+    Mutation(P + "engine/turns.py", "        if self._stepping:\n", "        if False:\n", TURNS),
+    Mutation(P + "engine/engine.py", "            if self._scheduler.idle:\n                self._turn.rest()\n", "", TURNS),
+    Mutation(P + "engine/engine.py", "            with self._turn:\n                logits", "            if True:\n                logits", TURNS),
+    Mutation(P + "engine/residents.py", "(not other.idle, other.used)", "(not other.idle, -other.used)", RESIDENTS),
+    Mutation(P + "engine/residents.py", "(not other.idle, other.used)", "(other.used,)", RESIDENTS),
+    Mutation(P + "engine/residents.py", 'if entry.state != "waiting"]', 'if entry.state == "loaded"]', RESIDENTS),
+    Mutation(P + "engine/residents.py", 'if entry.state == "unloading" or entry in self._wanted:', 'if entry.state == "unloading":', RESIDENTS),
+    Mutation(P + "engine/residents.py", "                if self._queue[0] is entry:\n                    self._wanted = []\n", "", RESIDENTS),
+    Mutation(P + "engine/residents.py", "            if self._queue[0] is not entry:\n", "            if False:\n", RESIDENTS),
+    Mutation(P + "engine/residents.py", "and not isinstance(error, Busy) else None", "else None", RESIDENTS),
+    Mutation(P + "engine/residents.py", "            except BaseException:\n                entry.in_flight -= 1\n", "            except BaseException:\n", RESIDENTS),
+    Mutation(P + "engine/residents.py", "victim for victim in victims if victim.idle)", "victim for victim in victims)", RESIDENTS),
+    Mutation(P + "engine/residents.py", "if entry.idle and entry.keep_alive_s == 0", "if entry.keep_alive_s == 0", RESIDENTS),
+    Mutation(P + "engine/residents.py", "if self.idle and 0 <= self.keep_alive_s", "if 0 <= self.keep_alive_s", RESIDENTS),
+    Mutation(P + "engine/residents.py", "            entry.idle_since = self._clock.now()\n", "", RESIDENTS),
+    Mutation(P + "engine/residents.py", "[entry] if self._abandoned else []", "[]", RESIDENTS),
+    Mutation(P + "machine.py", "int(most) - int(used) + _cached_files(", "int(most) - int(used) + 0 * _cached_files(", ("tests/test_machine.py",)),
+    Mutation(P + "machine.py", 'prefix = "total_" if', 'prefix = "" if', ("tests/test_machine.py",)),
     Mutation(P + "engine/core.py", 'return step.weights\n        case "linear"', 'return ()\n        case "linear"', CORE),
     # tools
     Mutation(P + "tools/calculator.py", "return _power(base, self.unary())", "return _power(base, self.postfix())", ("tests/tools",)),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from headrace.engine.batch import Batch, Part, Stepped
 from headrace.engine.request import Sequence
 from headrace.engine.scheduler import Scheduler
+from headrace.engine.turns import Turns
 from headrace.errors import ModelClosed
 
 
@@ -31,11 +32,15 @@ class Core(Protocol):
 
 
 class Engine:
-    """Runs sequences on `core`. `submit` returns at once; a sequence's outputs arrive in its own queue."""
+    """Runs sequences on `core`. `submit` returns at once; a sequence's outputs arrive in its own queue.
 
-    def __init__(self, core: Core, scheduler: Scheduler) -> None:
+    Engines that are given the same `turns` share the threads of the machine: they step one at a time.
+    """
+
+    def __init__(self, core: Core, scheduler: Scheduler, turns: Turns | None = None) -> None:
         self._core = core
         self._scheduler = scheduler
+        self._turn = (turns or Turns()).turn()
         self._arrived: list[Sequence] = []
         self._closing = False
         self._changed = threading.Condition()
@@ -73,8 +78,12 @@ class Engine:
                     self._step(parts)
             except BaseException as error:  # whatever it is, its askers must not wait for ever
                 self._scheduler.fail(error)
+            if self._scheduler.idle:
+                self._turn.rest()
+        self._turn.rest()
         self._masks.shutdown()
         self._scheduler.fail(ModelClosed("the model was closed while it was still answering"))
+        del self._core  # with its weights and its cache, whoever else may still hold the engine
 
     def _take_arrivals(self) -> bool:
         """Moves new sequences into the queue, waiting for one if there is nothing else to do. False: time to end."""
@@ -91,12 +100,14 @@ class Engine:
         # Whoever sits this step out gets its mask meanwhile: the core does not hold the GIL, nor does a grammar.
         ahead = [self._masks.submit(constraint.mask) for constraint in self._scheduler.unmasked(parts)]
         if (wanted := parts[0].sequence.wants) != "tokens":
-            rows = (self._core.logits if wanted == "logits" else self._core.hidden)(batch)
+            with self._turn:
+                rows = (self._core.logits if wanted == "logits" else self._core.hidden)(batch)
             wait(ahead)
             self._scheduler.commit_rows(parts, rows)
         else:
-            started = time.perf_counter()
-            stepped = Stepped._make(self._core.step(batch))
-            seconds = time.perf_counter() - started
+            with self._turn:
+                started = time.perf_counter()
+                stepped = Stepped._make(self._core.step(batch))
+                seconds = time.perf_counter() - started
             wait(ahead)
             self._scheduler.commit(parts, stepped, seconds)
