@@ -130,7 +130,8 @@ class Sequence:
 
     `ids` is the context so far (int32, room for `limit` tokens); the first `computed` of its `length` tokens have been
     stepped. With `keep_logits` the logits of every prompt token are given out and nothing is generated. A `constraint`
-    masks tokens and forces them: `forced` of those generated were appended without a step of their own.
+    masks tokens and forces them: `forced` of those generated were appended without a step of their own. The
+    `loop_guard` ends it where it repeats itself without end.
     """
 
     ids: NDArray[np.int32]
@@ -141,6 +142,7 @@ class Sequence:
     text: TextStream | None = None
     keep_logits: bool = False
     constraint: Constraint | None = None
+    loop_guard: bool = True
     length: int = 0
     computed: int = 0
     forced: int = 0
@@ -160,13 +162,17 @@ class Sequence:
         text: TextStream | None = None,
         keep_logits: bool = False,
         constraint: Constraint | None = None,
+        loop_guard: bool = True,
     ) -> Sequence:
         """A sequence that has its prompt and may grow to the window of `num_ctx` tokens, or by num_predict."""
         room = num_ctx - len(prompt) if parameters.num_predict < 0 else parameters.num_predict
         ids = np.zeros(min(num_ctx, len(prompt) + room), np.int32)
         ids[: len(prompt)] = list(prompt)
         seed = secrets.randbits(64) if parameters.seed is None else parameters.seed % 2**64
-        return cls(ids, len(prompt), parameters, seed, end_ids, text, keep_logits, constraint, length=len(prompt))
+        length = len(prompt)
+        return cls(
+            ids, length, parameters, seed, end_ids, text, keep_logits, constraint, loop_guard=loop_guard, length=length
+        )
 
     @property
     def limit(self) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from headrace.engine.batch import Part, no_ids
 from headrace.engine.cache import BlockPool
+from headrace.engine.repetition import is_endless
 from headrace.engine.request import Sequence
 from headrace.errors import HeadraceError
 from headrace.events import Reason, Text
@@ -156,6 +157,9 @@ class Scheduler:
             if sequence.text.stopped:
                 self._finish(sequence, "stop")
                 return False
+        if sequence.loop_guard and is_endless(sequence.ids[sequence.prompt_tokens : sequence.length]):
+            self._finish(sequence, "repetition")
+            return False
         if sequence.length == sequence.limit:
             self._finish(sequence, "length")
             return False
