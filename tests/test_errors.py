@@ -208,8 +208,8 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
     "a prompt that is too long": (
         lambda gguf, **_: ask(gguf, [{"role": "user", "content": "x" * 100}]),
         ContextExceeded,
-        "the prompt has 117 tokens but the context window holds 64: shorten it, or ask for a larger window with "
-        "--num-ctx",
+        "the prompt has 117 tokens but the context window holds 64: shorten it, ask for a larger window with "
+        "--num-ctx, or let it be cut with --context",
     ),
     "a parameter out of its range": (
         lambda gguf, **_: ask(gguf, temperature=-1),
