@@ -222,8 +222,8 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
     "a prompt that is too long": (
         lambda gguf, **_: ask(gguf, [{"role": "user", "content": "x" * 100}]),
         ContextExceeded,
-        "the prompt has 117 tokens but the context window holds 64: shorten it, or ask for a larger window with "
-        "--num-ctx",
+        "the prompt has 117 tokens but the context window holds 64: shorten it, ask for a larger window with "
+        "--num-ctx, or let it be cut with --context",
     ),
     "a prompt that the cache has no memory for": (
         lambda gguf, **_: ask_with_a_small_cache(gguf, [{"role": "user", "content": "x" * 100}]),

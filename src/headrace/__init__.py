@@ -30,7 +30,18 @@ if TYPE_CHECKING:
         Unsupported,
         UserError,
     )
-    from headrace.events import Done, Event, Text, Thinking, Timings, ToolCall, ToolCallDelta, ToolResult, Usage
+    from headrace.events import (
+        Done,
+        Dropped,
+        Event,
+        Text,
+        Thinking,
+        Timings,
+        ToolCall,
+        ToolCallDelta,
+        ToolResult,
+        Usage,
+    )
     from headrace.model import Model, load
     from headrace.tools.loop import Tool, safe
     from headrace.transcript import Transcript
@@ -45,6 +56,7 @@ _HOMES = {
     "headrace.words": ("Reply", "parse_reply", "render"),
     "headrace.events": (
         "Done",
+        "Dropped",
         "Event",
         "Text",
         "Thinking",
@@ -77,6 +89,7 @@ __all__ = [
     "ContextExceeded",
     "CoreMissing",
     "Done",
+    "Dropped",
     "Event",
     "FileInvalid",
     "HeadraceError",

@@ -68,7 +68,7 @@ class ContextExceeded(UserError):
     def __init__(self, prompt_tokens: int, num_ctx: int) -> None:
         super().__init__(
             f"the prompt has {prompt_tokens} tokens but the context window holds {num_ctx}: "
-            "shorten it, or ask for a larger window with --num-ctx"
+            "shorten it, ask for a larger window with --num-ctx, or let it be cut with --context"
         )
         self.prompt_tokens = prompt_tokens
         self.num_ctx = num_ctx

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Reason = Literal["stop", "length", "tool_calls", "cancelled"]
+Reason = Literal["stop", "length", "repetition", "tool_calls", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +97,26 @@ class ToolResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """What was left out of a prompt so that it fits the window: whole `messages`, and `tokens` in all, theirs and those
+    of a text that lost its beginning."""
+
+    messages: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    """The end. `reason` is "stop", "length" (num_predict or the window), "tool_calls" or "cancelled". `warnings` are
-    what went wrong on the way: "malformed_tool_call" (it came as text), "unknown_tool" (it was not offered)."""
+    """The end. `reason` is "stop", "length" (num_predict or the window), "repetition" (an endless loop: see
+    `headrace.engine.repetition`), "tool_calls" or "cancelled". `warnings` are what went wrong on the way:
+    "malformed_tool_call" (it came as text), "unknown_tool" (it was not offered). `dropped` is what the prompt left out,
+    where `context` allowed that (of several rounds: the last, which leaves out the most)."""
 
     reason: Reason
     usage: Usage
     timings: Timings
     warnings: tuple[str, ...] = ()
+    dropped: Dropped | None = None
 
 
 Event = Text | Token | Thinking | ToolCallDelta | ToolCall | ToolResult | Done

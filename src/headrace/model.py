@@ -24,10 +24,11 @@ from headrace.engine.scheduler import Scheduler
 from headrace.engine.speculation import MOST_DRAFTED, PromptLookup
 from headrace.engine.turns import Turns
 from headrace.errors import ContextExceeded, FileInvalid, RequestInvalid
-from headrace.events import Done, Event, Text, ToolCall
+from headrace.events import Done, Dropped, Event, Text, ToolCall
 from headrace.machine import format_bytes, memory_bytes, usable_threads
 from headrace.summary import block_bytes
 from headrace.summary import memory_bytes as needed_bytes
+from headrace.text import window
 from headrace.text.calls import ReplyParser
 from headrace.text.constraint import Constraint, Constraints, Form
 from headrace.text.grammar import Grammars
@@ -183,6 +184,8 @@ class Model:
         think: bool | None = None,
         constrain: bool = True,
         approve: Approve | None = None,
+        context: window.Policy = "error",
+        loop_guard: bool = True,
         **parameters: Any,
     ) -> Iterator[Event]:
         """Answers a conversation, piece by piece: Text, Thinking, ToolCall, ToolResult, and Done at the end.
@@ -192,24 +195,44 @@ class Model:
         eight rounds; without it the answer ends at the calls. `approve` is asked before a tool runs that is not marked
         `safe`: it says True, or False, or the sentence that the model is told instead; without it all may run.
         `format`, `tool_choice`, `parallel_tool_calls`, `think` and `constrain` are the form of the reply: see
-        `headrace.text.constraint.Form`. `parameters` are those of the command line (temperature, top_k, top_p, min_p,
-        repeat_penalty, seed, stop, num_predict, ...). Raises RequestInvalid, ContextExceeded, TemplateInvalid.
+        `headrace.text.constraint.Form`. `context` is what becomes of a conversation that does not fit the window: an
+        "error" with both numbers, "shift" (the oldest turns are left out), or "truncate" (the beginning of a last turn
+        that is too long alone, too): see `headrace.text.window`; Done says what was `dropped`. The `loop_guard` ends an
+        answer that repeats itself without end: see `headrace.engine.repetition`. `parameters` are those of the command
+        line (temperature, top_k, top_p, min_p, repeat_penalty, seed, stop, num_predict, ...). Raises RequestInvalid,
+        ContextExceeded, TemplateInvalid.
         """
         toolbox, sampling = toolbox_of(tools), self._parameters(parameters)
         form = Form(format, tool_choice, parallel_tool_calls, think, constrain)
+        policy = window.checked(context)
 
         def answer(turns: Sequence[Message], choice: str | None) -> Iterator[Event]:
-            return self._answer(turns, toolbox, sampling, form if choice is None else form.with_choice(choice))
+            chosen = form if choice is None else form.with_choice(choice)
+            return self._answer(turns, toolbox, sampling, chosen, policy, loop_guard)
 
         return converse(answer, [*map(dict, messages)], toolbox, MAX_ROUNDS if run_tools else 0, approve)
 
-    def generate(self, text: str, *, format: Any = None, **parameters: Any) -> Iterator[Event]:  # noqa: A002
+    def generate(
+        self,
+        text: str,
+        *,
+        format: Any = None,  # noqa: A002
+        context: window.Policy = "error",
+        loop_guard: bool = True,
+        **parameters: Any,
+    ) -> Iterator[Event]:
         """Continues `text` as it stands, without a chat template: Text pieces, and Done at the end.
 
         `format` is what the continuation must be: "json", a JSON schema, {"regex" | "lark" | "gbnf" | "choices": ...}.
+        `context` is what becomes of a text that does not fit the window: an "error" with both numbers; with "shift" or
+        "truncate" its end is kept. `loop_guard` is that of `chat`.
         """
         prompt, sampling = self.tokenize(text, add_bos=True), self._parameters(parameters)
-        return self._generate(prompt, sampling, constraint=self._constraints.of_text(format))
+        constraint, dropped = self._constraints.of_text(format), None
+        if window.checked(context) != "error":
+            head = len(self.checkpoint.tokenizer.with_bos([]))
+            prompt, dropped = window.end_of(prompt, head, self._window(sampling))
+        return self._generate(prompt, sampling, constraint=constraint, loop_guard=loop_guard, dropped=dropped)
 
     def tokenize(self, text: str, add_bos: bool = False) -> list[int]:
         """Token ids of a text, special tokens in it recognised; `add_bos` puts one BOS first unless it is there."""
@@ -242,18 +265,43 @@ class Model:
     def _parameters(self, given: Mapping[str, Any]) -> Parameters:
         return self.checkpoint.defaults.parameters.override(**given)
 
+    def _window(self, sampling: Parameters) -> window.Window:
+        return window.Window.of(self.num_ctx, sampling.num_predict)
+
+    def _prompt(
+        self, messages: Sequence[Message], toolbox: Toolbox, sampling: Parameters, form: Form, policy: str
+    ) -> window.Prompt:
+        """The prompt of a conversation, or of what of it fits the window, and what was left out."""
+        source = self.checkpoint
+        switch = {} if form.think is None else {"enable_thinking": form.think}  # for templates that have one
+
+        def encode(turns: Sequence[Message]) -> list[int]:
+            turns = write_calls(turns, source.template)
+            prompt = encode_chat(source.template, source.tokenizer, turns, tools=toolbox.schemas or None, **switch)
+            return self._constraints.think(prompt, form.think)[0]
+
+        match policy:
+            case "shift":
+                return window.shift(messages, encode, self._window(sampling))
+            case "truncate":
+                return window.truncate(messages, encode, source.tokenizer.without_first, self._window(sampling))
+        return encode(messages), None
+
     def _answer(
-        self, messages: Sequence[Message], toolbox: Toolbox, sampling: Parameters, form: Form
+        self,
+        messages: Sequence[Message],
+        toolbox: Toolbox,
+        sampling: Parameters,
+        form: Form,
+        policy: str,
+        loop_guard: bool,
     ) -> Iterator[Event]:
         """The events of one assistant turn."""
-        source = self.checkpoint
-        turns = write_calls(messages, source.template)
-        switch = {} if form.think is None else {"enable_thinking": form.think}  # for templates that have one
-        prompt = encode_chat(source.template, source.tokenizer, turns, tools=toolbox.schemas or None, **switch)
-        prompt, thinking = self._constraints.think(prompt, form.think)
+        prompt, dropped = self._prompt(messages, toolbox, sampling, form, policy)
+        _, thinking = self._constraints.think(prompt, form.think)  # which has been done to the prompt
         constraint = self._constraints.of_reply(form, toolbox.schemas, thinking)
         parser, called = ReplyParser(thinking, dict(map(parameters_of, toolbox.schemas))), False
-        for event in self._generate(prompt, sampling, keep=self._kept, constraint=constraint):
+        for event in self._generate(prompt, sampling, self._kept, constraint, loop_guard, dropped):
             parsed = parser.feed(event.text) if isinstance(event, Text) else parser.finish()
             called |= any(isinstance(one, ToolCall) for one in parsed)
             yield from parsed
@@ -267,6 +315,8 @@ class Model:
         sampling: Parameters,
         keep: set[int] | None = None,
         constraint: Constraint | None = None,
+        loop_guard: bool = True,
+        dropped: Dropped | None = None,
     ) -> Iterator[Text | Done]:
         source = self.checkpoint
         if len(prompt) >= self.num_ctx:
@@ -281,12 +331,13 @@ class Model:
             text=text,
             constraint=constraint,
             drafter=PromptLookup(),
+            loop_guard=loop_guard,
         )
         for output in self._engine.submit(sequence).stream():
             if isinstance(output, Text):
                 yield output
             elif isinstance(output, Finished):
-                yield Done(output.reason, output.usage, output.timings)
+                yield Done(output.reason, output.usage, output.timings, dropped=dropped)
 
     def _check_files(self) -> None:
         """The weights are mapped, not read: a file that somebody cut off is noticed here, and not where it kills."""

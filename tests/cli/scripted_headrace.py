@@ -12,13 +12,13 @@ from typing import Any
 
 import headrace.model
 from headrace.cli import main
-from headrace.events import Done, Event, Text, Thinking, Timings, ToolCall, Usage
+from headrace.events import Done, Dropped, Event, Text, Thinking, Timings, ToolCall, Usage
 from headrace.tools.loop import converse, toolbox_of
 
 
 class Scripted:
-    """Answers `say TEXT` (\\n is a new line), `think`, `repeat` (all it was given, as JSON), `call TOOL NAME`, `slow`
-    and `silent`."""
+    """Answers `say TEXT` (\\n is a new line), `think`, `repeat` (all it was given, as JSON), `call TOOL NAME`, `loop`,
+    `forget MESSAGES`, `slow` and `silent`."""
 
     num_ctx = 4096
 
@@ -41,6 +41,14 @@ class Scripted:
                 yield Text("thought")
             case "call":
                 yield from self._call(*text.split(), **given)
+                return
+            case "loop":
+                yield Text("on and on")
+                yield Done("repetition", Usage(1, 1), Timings(0, 0, 0, 0))
+                return
+            case "forget":
+                yield Text("what?")
+                yield Done("stop", Usage(1, 1), Timings(0, 0, 0, 0), dropped=Dropped(int(text), 120))
                 return
             case "repeat":
                 yield Text(json.dumps({"messages": messages, "given": given}))

@@ -83,7 +83,14 @@ def test_ctrl_c_before_the_first_word_takes_the_question_back(terminal: Open) ->
 def test_the_system_prompt_and_the_parameters_reach_the_model(terminal: Open) -> None:
     child = terminal("--system", "Be brief.", "--temperature", "0.5", "--format", "json")
     given = told(child)
-    assert given["given"] == {"tools": None, "run_tools": True, "format": "json", "temperature": 0.5}
+    assert given["given"] == {
+        "tools": None,
+        "run_tools": True,
+        "context": "shift",
+        "loop_guard": True,
+        "format": "json",
+        "temperature": 0.5,
+    }
     assert given["messages"][0] == {"role": "system", "content": "Be brief.\nAnswer with JSON only."}
 
 
@@ -123,6 +130,41 @@ def test_json_is_checked(answer: str, code: int, warning: str) -> None:
     assert done.returncode == code
     assert done.stdout.strip() == answer
     assert warning in done.stderr
+
+
+@pytest.mark.parametrize(("messages", "what"), [(0, "120 tokens"), (1, "1 message, 120 tokens"), (4, "4 messages, ")])
+def test_what_was_left_out_is_said(messages: int, what: str) -> None:
+    done = piped(f"forget {messages}")
+    assert done.stdout == "what?\n"
+    assert f"(left out to fit the context window of 4096 tokens: {what}" in done.stderr
+
+
+def test_an_answer_that_repeats_itself_says_why_it_ended(tmp_path: Path) -> None:
+    (tmp_path / "rules.gbnf").write_text('root ::= "on and on"*')
+    done = piped("loop")
+    assert (done.returncode, done.stdout) == (0, "on and on\n")
+    assert "the answer repeats itself: --no-loop-guard" in done.stderr
+    cut = piped("loop", "--grammar", str(tmp_path / "rules.gbnf"))
+    assert cut.returncode == 1
+    assert "the answer was cut before its grammar was complete" in cut.stderr
+
+
+def test_the_context_and_the_guard_reach_the_model(terminal: Open) -> None:
+    """A conversation lets its oldest turns go; one answer is about all it was given."""
+
+    def of(given: dict[str, Any]) -> tuple[str, bool]:
+        return given["given"]["context"], given["given"]["loop_guard"]
+
+    assert of(json.loads(piped("repeat").stdout)) == ("error", True)
+    assert of(json.loads(piped("repeat", "--context", "truncate", "--no-loop-guard").stdout)) == ("truncate", False)
+    child = terminal()
+    assert of(told(child)) == ("shift", True)
+    for command in ("/set context truncate", "/set noloopguard"):
+        child.expect_exact(">>> ")
+        child.send(command + "\r")
+        child.expect_exact(f"Set {command.removeprefix('/set ')}.")
+    assert of(told(child)) == ("truncate", False)
+    assert of(told(terminal("--context", "error"))) == ("error", True)
 
 
 MARKDOWN = r"say some **bold** words\n\n- one\n- two"

@@ -87,6 +87,8 @@ def test_settings_and_what_they_show(terminal: Terminal) -> None:
         ("/set parameter", "a parameter needs a name and a value"),
         ("/set colour", "there is no setting 'colour'"),
         ("/set format xml", "/set format is 'xml' but should be json"),
+        ("/set context rotate", "context is 'rotate' but should be one of error, shift, truncate"),
+        ("/set loopguard on", "/set loopguard takes nothing more"),
         ("/set think", "nano cannot think aloud"),
         ("/set verbose please", "/set verbose takes nothing more"),
         ("/show weights", "/show needs one of info"),

@@ -102,6 +102,16 @@ def test_mistakes_get_one_sentence_and_exit_code_2(arguments: list[str], sentenc
     assert "Traceback" not in done.stderr
 
 
+def test_what_does_not_fit_is_left_out_and_said() -> None:
+    arguments = ("run", "nano", "--tools", "none", "--num-ctx", "256", "--num-predict", "5")
+    refused = run(*arguments, stdin="word " * 3000)
+    assert refused.returncode == 2
+    assert "let it be cut with --context" in refused.stderr
+    cut = run(*arguments, "--context", "truncate", stdin="word " * 3000)
+    assert cut.returncode == 0
+    assert re.search(r"^\(left out to fit the context window of 256 tokens: \d{4} tokens\)$", cut.stderr, re.MULTILINE)
+
+
 def test_a_window_beyond_the_model_card_is_a_warning(tmp_path: Path) -> None:
     path = random_models.save_gguf(random_models.dense(max_position_embeddings=40_000), tmp_path / "long.gguf")
     long, short = (run("run", str(path), "Hi", "--num-predict", "1", "--num-ctx", size) for size in ("33000", "32768"))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.engine.batch import Batch
+from headrace.engine.batch import Batch, Stepped
 from headrace.engine.cache import BlockCache
 from headrace.engine.engine import Engine
 from headrace.engine.pace import Pace
@@ -184,7 +184,13 @@ class Core:
 
     def step(self, batch: Batch) -> Any:
         self._step()
-        return batch.tokens[batch.rows] + 1
+        return Stepped(batch.tokens[batch.rows] + 1)
+
+    def hidden(self, batch: Batch) -> Any:
+        return self.logits(batch)
+
+    def copy_block(self, source: int, target: int) -> None:
+        raise NotImplementedError
 
     def logits(self, batch: Batch) -> Any:
         self._step()

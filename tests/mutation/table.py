@@ -32,6 +32,8 @@ ENGINE = ("tests/engine/test_engine.py",)
 CORE = ("tests/engine/test_core.py",)
 RESIDENTS = ("tests/engine/test_residents.py",)
 TURNS = ("tests/engine/test_turns.py",)
+LOOPS = ("tests/engine/test_repetition.py",)
+WINDOW = ("tests/text/test_window.py",)
 NATIVE = ("tests/native/test_steps.py", "tests/native/test_sampling.py", "tests/native/test_invariance.py")
 
 P = "src/headrace/"
@@ -82,6 +84,12 @@ MUTATIONS = (
     Mutation(P + "text/prompt.py", "return tokenizer.with_bos(tokenizer.encode_guarded(text, guard))", "return tokenizer.encode(text, add_bos=True)", ("tests/text",)),
     Mutation(P + "text/stream.py", "cut = len(text) - overlap(text, self._stops)", "cut = len(text)", ("tests/text",)),
     Mutation(P + "text/stream.py", "return min(found)[1] if", "return max(found)[1] if", ("tests/text",)),
+    Mutation(P + "text/window.py", "short - long > 1", "short - long > 2", WINDOW),
+    Mutation(P + "text/window.py", "if i >= start or message", "if i > start or message", WINDOW),
+    Mutation(P + "text/window.py", "min(window.room, free // 2)", "window.room", WINDOW),
+    Mutation(P + "text/window.py", "if len(rest) < len(text) else text[1:]", "", WINDOW),
+    Mutation(P + "text/window.py", "reverse=True)", "reverse=False)", WINDOW),
+    Mutation(P + "text/tokenizer.py", "_encoding(_plain(self._backend), text).offsets", "_encoding(self._backend, text).offsets", ("tests/test_context.py",)),
     Mutation(P + "text/calls.py", 'text.removeprefix(THINK_START), "thinking"', 'text, "thinking"', ("tests/text",)),
     Mutation(P + "text/calls.py", 'any(echo.startswith(rest) for echo in echoes)', 'False', ("tests/text/test_replies.py",)),
     Mutation(P + "text/calls.py", "self._calls += len(told)", "pass", ("tests/text",)),
@@ -106,6 +114,10 @@ MUTATIONS = (
     Mutation(P + "engine/scheduler.py", "if token in sequence.end_ids:", "if False:", ENGINE),
     Mutation(P + "engine/scheduler.py", "if sequence.length == sequence.limit:", "if sequence.length > sequence.limit:", ENGINE),
     Mutation(P + "engine/scheduler.py", "part.sequence.computed += part.count", "part.sequence.computed += 1", ENGINE),
+    Mutation(P + "engine/scheduler.py", "sequence.ids[sequence.prompt_tokens : sequence.length]", "sequence.ids[: sequence.length]", LOOPS),
+    Mutation(P + "engine/repetition.py", "(LONGEST_UNIT + EVERY) * width", "LONGEST_UNIT * width", LOOPS),
+    Mutation(P + "engine/repetition.py", "at + len(end) - 1)) >= 0", "at)) >= 0", LOOPS),
+    Mutation(P + "engine/repetition.py", "tail[distance:] == tail[:-distance]", "tail[2 * distance:] == tail[distance:-distance]", LOOPS),
     Mutation(P + "engine/cache.py", "self.free.extend(reversed(returned))", "pass", ENGINE),
     Mutation(P + "engine/cache.py", "if needed > len(self.free) - self.promised:", "if needed > len(self.free):", ENGINE),
     # several models

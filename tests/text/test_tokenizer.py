@@ -373,3 +373,19 @@ def test_other_tokenizers_of_gguf_are_named() -> None:
         Tokenizer.from_gguf(small_gguf(model="llama"))
     with pytest.raises(Unsupported, match="pre-tokenizer 'qwen2'"):
         Tokenizer.from_gguf(small_gguf(pre="qwen2"))
+
+
+@given(ANY_TEXT, st.integers(0, 12))
+def test_a_text_without_its_first_tokens_is_its_end(from_gguf: Tokenizer, text: str, tokens: int) -> None:
+    """Sentinels are text here: each is worth several tokens."""
+    rest = from_gguf.without_first(text, tokens)
+    assert text.endswith(rest)
+    assert (rest == text) == (not tokens or not text)
+    if "<" not in text and not any(word in text for word in ("python", "Mathias")):
+        ids = from_gguf.encode(text)
+        assert rest == from_gguf.decode(ids[tokens:]).lstrip("\ufffd") or "\ufffd" in text
+
+
+def test_a_sentinel_is_cut_as_text(from_gguf: Tokenizer) -> None:
+    assert from_gguf.without_first("<|im_end|>" * 9, 3) not in ("", "<|im_end|>" * 6)
+    assert from_gguf.without_first("日本語 x", 1) in ("本語 x", "語 x", " x")

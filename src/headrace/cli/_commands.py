@@ -16,6 +16,7 @@ from headrace.cli._session import Session
 from headrace.cli.show import page
 from headrace.engine.request import WHOLE, Parameters
 from headrace.errors import RequestInvalid
+from headrace.text.window import POLICIES, checked
 
 PARAMETERS = tuple(field.name for field in dataclasses.fields(Parameters) if field.name != "logit_bias")
 
@@ -25,6 +26,9 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "system": "TEXT           what the model is told first; without TEXT nothing",
         "format": "json           ask for JSON, and say if the answer is none",
         "noformat": "               any answer",
+        "context": "POLICY         when the window is full: error, shift (the oldest turns go), truncate",
+        "loopguard": "               end an answer that repeats itself without end",
+        "noloopguard": "               let it",
         "think": "               let the model think aloud first",
         "nothink": "               keep it from that",
         "verbose": "               print times and rates after each answer",
@@ -90,9 +94,10 @@ def obey(session: Session, line: str, set_history: Callable[[bool], None]) -> No
 
 def completions() -> list[str]:
     """Every command with what can follow it, for Tab."""
-    settings = [name for name in SETTINGS if name not in ("parameter", "format")]
+    settings = [name for name in SETTINGS if name not in ("parameter", "format", "context")]
     return [
         *(f"/set {name}" for name in (*settings, "format json")),
+        *(f"/set context {policy}" for policy in POLICIES),
         *(f"/set parameter {name}" for name in (*PARAMETERS, "num_ctx")),
         *(f"/show {name}" for name in SHOWN),
         *(f"/help {topic}" for topic in ("set", "show", "shortcuts")),
@@ -116,7 +121,7 @@ def _help(topic: str) -> str:
 def _set(session: Session, rest: str, set_history: Callable[[bool], None]) -> None:
     name, _, value = rest.partition(" ")
     settings, value = session.settings, value.strip()
-    if value and name not in ("parameter", "system", "format"):
+    if value and name not in ("parameter", "system", "format", "context"):
         raise RequestInvalid(f"/set {name} takes nothing more, but there is {value!r}")
     match name:
         case "parameter":
@@ -127,6 +132,10 @@ def _set(session: Session, rest: str, set_history: Callable[[bool], None]) -> No
             if name == "format" and value != "json":
                 raise RequestInvalid(f"/set format is {value!r} but should be json")
             settings.format = "json" if name == "format" else None
+        case "context":
+            settings.context = checked(value)
+        case "loopguard" | "noloopguard":
+            settings.loop_guard = name == "loopguard"
         case "think" | "nothink":
             if name == "think" and not session.model.can_think:
                 raise RequestInvalid(f"{session.name} cannot think aloud: its vocabulary has no tokens for it")

@@ -19,9 +19,10 @@ from headrace.cli._progress import progress
 from headrace.cli._saved import Conversation
 from headrace.cli._tools import Consent
 from headrace.errors import HeadraceError
-from headrace.events import Done
+from headrace.events import Done, Dropped
 from headrace.machine import peak_memory_bytes
 from headrace.model import Model, load
+from headrace.text.window import Policy
 from headrace.tools.builtin import BUILTIN
 from headrace.tools.schema import Function
 from headrace.transcript import Transcript
@@ -41,6 +42,8 @@ class Settings:
     verbose: bool = False
     wordwrap: bool = True
     keep_alive_s: float = 0.0
+    context: Policy = "error"
+    loop_guard: bool = True
     parameters: dict[str, Any] = field(default_factory=dict)
 
 
@@ -110,7 +113,14 @@ class Session:
         screen = Screen(display_for_stdout(settings.wordwrap and settings.format is None), settings.show_thinking)
         done: Done | None = None
         try:
-            events = self.model.chat(self._prompted(), run_tools=True, **self._offer(), **settings.parameters)
+            events = self.model.chat(
+                self._prompted(),
+                run_tools=True,
+                context=settings.context,
+                loop_guard=settings.loop_guard,
+                **self._offer(),
+                **settings.parameters,
+            )
             with unechoed():
                 for event in events:
                     said.add(event)
@@ -198,7 +208,7 @@ class Session:
             except ValueError:
                 click.secho("Warning: the answer is not JSON", err=True)
                 return False
-        elif form is not None and done and done.reason == "length":
+        elif form is not None and done and done.reason in ("length", "repetition"):
             click.secho("Warning: the answer was cut before its grammar was complete", err=True)
             return False
         return True
@@ -208,6 +218,10 @@ class Session:
             return
         if done.reason == "length" and self.settings.parameters.get("num_predict") is None:
             click.secho(f"(the context window of {self.model.num_ctx} tokens is full)", err=True)
+        if done.reason == "repetition":
+            click.secho("(ended, since the answer repeats itself: --no-loop-guard lets it go on)", dim=True, err=True)
+        if done.dropped:
+            click.secho(_left_out(done.dropped, self.model.num_ctx), dim=True, err=True)
         if self.settings.verbose:
             click.echo("\n".join(self._figures(done)), err=True)
 
@@ -244,6 +258,11 @@ class Session:
     def _forget(self, name: str) -> None:
         if model := self._unpark(name):
             model.close()
+
+
+def _left_out(dropped: Dropped, num_ctx: int) -> str:
+    messages = f"{dropped.messages} message{'s' * (dropped.messages != 1)}, " if dropped.messages else ""
+    return f"(left out to fit the context window of {num_ctx} tokens: {messages}{dropped.tokens} tokens)"
 
 
 def _rate(tokens: int, seconds: float) -> str:

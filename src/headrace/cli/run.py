@@ -14,6 +14,7 @@ import click
 
 from headrace import nano
 from headrace.cli._form import read_form
+from headrace.text.window import POLICIES, checked
 
 SAMPLING = (
     click.option("--temperature", type=float, help="How freely to choose; 0 takes the most probable token."),
@@ -49,6 +50,15 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--think/--no-think", default=None, help="Think first, or do not; by default the model decides.")
 @click.option("--num-ctx", type=int, metavar="TOKENS", help="The context window; by default the model card's.")
+@click.option(
+    "--context",
+    type=click.Choice(POLICIES),
+    help="When the window is full: error; shift leaves out the oldest turns, as conversations do by default; truncate "
+    "also the beginning of a last message that is too long by itself.",
+)
+@click.option(
+    "--loop-guard/--no-loop-guard", default=True, help="End an answer that repeats itself without end; on by default."
+)
 @click.option("--threads", type=int, help="Processors to use; by default all that this process may.")
 @click.option("--kv", type=click.Choice(["fp16", "int8", "fp32"]), help="How keys and values are kept.")
 @click.option(
@@ -76,6 +86,8 @@ def command(
     tool_choice: str | None,
     think: bool | None,
     num_ctx: int | None,
+    context: str | None,
+    loop_guard: bool,
     threads: int | None,
     kv: str | None,
     cache_bytes: int | None,
@@ -107,6 +119,8 @@ def command(
         verbose=verbose,
         wordwrap=not nowordwrap,
         keep_alive_s=keep_alive_s,
+        context=checked(context or ("shift" if question is None else "error")),
+        loop_guard=loop_guard,
         parameters={name: value for name, value in sampling.items() if value not in (None, ())},
     )
     own = tuple(map(find_tool, functions))

@@ -178,7 +178,7 @@ class Sequence:
     stepped. It `wants` tokens; or logits or hidden states of every prompt token, and then nothing is generated. A
     `constraint` masks tokens and forces them: `forced` of those generated were appended without a step of their own.
     A `drafter` proposes tokens: the last step's last `rewind` ones were wrong, and the core's draft `slot` remembers
-    what stood before them.
+    what stood before them. The `loop_guard` ends it where it repeats itself without end.
 
     `followers` have the same prompt and wait until it has been computed. `blocks` are its blocks of the cache, the
     first of which it shares: `held`, which are full. `cached` tokens were there when it was first admitted. It has
@@ -198,6 +198,7 @@ class Sequence:
     ledger: Ledger = field(default_factory=Ledger)
     slot: int = -1
     rewind: int = 0
+    loop_guard: bool = True
     length: int = 0
     computed: int = 0
     forced: int = 0
@@ -224,6 +225,7 @@ class Sequence:
         constraint: Constraint | None = None,
         asked: Asked = Asked(),
         drafter: Drafter | None = None,
+        loop_guard: bool = True,
     ) -> Sequence:
         """A sequence that has its prompt and may grow to the window of `num_ctx` tokens, or by num_predict."""
         room = num_ctx - len(prompt) if parameters.num_predict < 0 else parameters.num_predict
@@ -241,6 +243,7 @@ class Sequence:
             constraint,
             asked,
             drafter,
+            loop_guard=loop_guard,
             length=len(prompt),
         )
 

@@ -16,6 +16,7 @@ from headrace.engine.cache import Block, BlockCache
 from headrace.engine.outcome import Outcome
 from headrace.engine.pace import Pace
 from headrace.engine.parts import draft_of, part_of
+from headrace.engine.repetition import is_endless
 from headrace.engine.request import Chosen, Sequence
 from headrace.engine.speculation import StepCosts, settle
 from headrace.errors import CacheExceeded, HeadraceError
@@ -323,6 +324,9 @@ class Scheduler:
             if sequence.text.stopped:
                 self._finish(sequence, "stop")
                 return False
+        if sequence.loop_guard and is_endless(sequence.ids[sequence.prompt_tokens : sequence.length]):
+            self._finish(sequence, "repetition")
+            return False
         if sequence.length == sequence.limit:
             self._finish(sequence, "length")
             return False

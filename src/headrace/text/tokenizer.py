@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Self
 
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Encoding, Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from headrace.errors import FileInvalid, ModelNotFound, RequestInvalid, Unsupported
@@ -201,6 +201,16 @@ class Tokenizer:
         except KeyError:  # an added token that is not spelled in the byte alphabet: the decoder takes it as it is
             return content.encode()
 
+    def without_first(self, text: str, tokens: int) -> str:
+        """`text` without its first `tokens` tokens, sentinels in it as plain text.
+
+        A character of which one of them is a part goes with them.
+        """
+        if tokens <= 0:
+            return text
+        ends = [end for _, end in _encoding(_plain(self._backend), text).offsets]
+        return text[max(ends[:tokens]) :] if tokens < len(ends) else ""
+
     def has(self, token: int) -> bool:
         """Whether the id is a token's."""
         return 0 <= token < self.vocab_size and self._backend.id_to_token(token) is not None
@@ -262,8 +272,12 @@ def _kind(token: int, contents: Mapping[int, str], added: Mapping[int, AddedToke
 
 
 def _encode(backend: Backend, text: str) -> list[int]:
+    return list(_encoding(backend, text).ids)
+
+
+def _encoding(backend: Backend, text: str) -> Encoding:
     try:
-        return list(backend.encode(text, add_special_tokens=False).ids)
+        return backend.encode(text, add_special_tokens=False)
     except TypeError as problem:
         if not isinstance(text, str):
             raise RequestInvalid(f"the text to tokenize is a {type(text).__name__}: expected a string") from problem
@@ -297,6 +311,15 @@ def _guarded(backend: Backend, guard: str) -> Backend:
         ]
     )
     return guarded
+
+
+def _plain(backend: Backend) -> Backend:
+    """The same tokenizer (the model is shared, not copied) without its added tokens."""
+    plain = Backend(backend.model)
+    if backend.normalizer:
+        plain.normalizer = backend.normalizer
+    plain.pre_tokenizer = backend.pre_tokenizer
+    return plain
 
 
 def _read_backend(path: Path) -> Backend:

@@ -214,4 +214,5 @@ def _total(done: Sequence[Done]) -> Done:
             first_token_s=times[0].first_token_s,
         ),
         tuple(dict.fromkeys(warning for event in done for warning in event.warnings)),
+        done[-1].dropped,
     )
