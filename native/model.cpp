@@ -69,8 +69,7 @@ std::pair<int64_t, int64_t> Model::routing_shape() const {
 int64_t Model::hidden_width() const {
     const Step& head = plan_.steps.back();
     require(std::holds_alternative<LinearStep>(head.operation),
-            "the plan does not end in a linear step, so there is no "
-            "hidden state before its head");
+            "the plan does not end in a linear step, so there is no hidden state before its head");
     return plan_.steps[static_cast<size_t>(head.inputs[0])].width;
 }
 
@@ -200,7 +199,7 @@ void Model::run(const Batch& batch, const std::vector<float*>& values, size_t st
 void Model::finish_row(const Batch& batch, int64_t row, std::span<float> logits, SampleScratch& scratch, int64_t n,
                        const StepOutputs& out) {
     const int32_t target = batch.targets[row], wanted = batch.top_logprobs[row];
-    const std::span<float> kept{scratch.logits.data(), logits.size()};
+    const std::span<float> kept{scratch.logits.data(), logits.size()};  // as the model gave them
     if (wanted >= 0) std::copy(logits.begin(), logits.end(), kept.begin());
     out.ids[row] = target < 0 ? sample_row(batch, row, logits, scratch) : target;
     if (n < 0) return;

@@ -1,7 +1,7 @@
 """The native core: runs a plan's steps on the CPU. Private: `headrace.engine` is its only user.
 
-Shapes: T tokens of a batch, R rows whose logits are wanted, V vocabulary rows. Everything raises ValueError, with a
-sentence, when an argument does not fit, before anything has run or changed.
+Shapes: T tokens of a batch, R rows whose logits are wanted, V vocabulary rows, H hidden width. Everything raises
+ValueError, with a sentence, when an argument does not fit, before anything has run or changed.
 """
 
 from collections.abc import Mapping, Sequence

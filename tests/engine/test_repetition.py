@@ -188,7 +188,7 @@ def asked_of_a_stuck_core(prompt: list[int], **given: Any) -> tuple[Sequence, Fi
         asked = Sequence.start(prompt, Parameters(), 4096, **given)
         *_, last = engine.submit(asked).stream()
     assert isinstance(last, Finished)
-    assert len(scheduler.pool.free) == 64
+    assert scheduler.cache.available == 64
     return asked, last
 
 

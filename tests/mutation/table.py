@@ -34,7 +34,10 @@ RESIDENTS = ("tests/engine/test_residents.py",)
 TURNS = ("tests/engine/test_turns.py",)
 LOOPS = ("tests/engine/test_repetition.py",)
 WINDOW = ("tests/text/test_window.py",)
+BATCH = ("tests/engine/test_batch.py",)
 NATIVE = ("tests/native/test_steps.py", "tests/native/test_sampling.py", "tests/native/test_invariance.py")
+DRAFTS = ("tests/native/test_drafts.py", "tests/native/test_batches.py")
+OUTPUTS = ("tests/native/test_outputs.py",)
 
 P = "src/headrace/"
 
@@ -110,6 +113,8 @@ MUTATIONS = (
     # the engine
     Mutation(P + "engine/batch.py", "[sequence.computed for sequence in sequences]", "[0 for sequence in sequences]", ENGINE),
     Mutation(P + "engine/batch.py", "max(0, end - p.repeat_last_n)", "0", ENGINE),
+    Mutation(P + "engine/batch.py", "part.sequence.computed + row + 1", "part.sequence.length", BATCH),
+    Mutation(P + "engine/request.py", "self._bias.barred is not barred", "False", BATCH),
     Mutation(P + "engine/scheduler.py", "mask, self.barred)", "mask)", VOCABULARY),
     Mutation(P + "engine/scheduler.py", "if token in sequence.end_ids:", "if False:", ENGINE),
     Mutation(P + "engine/scheduler.py", "if sequence.length == sequence.limit:", "if sequence.length > sequence.limit:", ENGINE),
@@ -160,6 +165,14 @@ MUTATIONS = (
     Mutation("native/attention.cpp", "const float scale = 1 / std::sqrt(static_cast<float>(n));", "const float scale = 1;", NATIVE),
     Mutation("native/operations.cpp", "weights[j] = scores[best];", "weights[j] = most;", NATIVE),
     Mutation("native/operations.cpp", "copy_rows(u + written * c.width, cache.inputs", "copy_rows(u, cache.inputs", NATIVE),
+    Mutation("native/operations.cpp", "drafts.inputs(c.slot, slot, rewind)", "drafts.inputs(c.slot, slot, 0)", DRAFTS),
+    Mutation("native/operations.cpp", "u + (n - kept) * c.width", "u + n * c.width", DRAFTS),
+    Mutation("native/batch.cpp", "rewind <= last.tokens && b", "b", DRAFTS),
+    Mutation("native/drafts.cpp", "{batch.positions[s] + tokens, tokens}", "{batch.positions[s], tokens}", DRAFTS),
+    Mutation("native/logprobs.cpp", "logit <= best", "logit < best", OUTPUTS),
+    Mutation("native/logprobs.h", "logit - largest - log_total", "logit - log_total", OUTPUTS),
+    Mutation("native/model.cpp", "if (wanted >= 0) std::copy", "if (wanted >= 0 && target >= 0) std::copy", OUTPUTS),
+    Mutation("native/model.cpp", "routings_.data() + (i * batch.token_count() + t) * width", "routings_.data() + (t * routes + i) * width", OUTPUTS),
     Mutation("native/sample.cpp", "logit > 0 ? logit / s.repeat_penalty", "logit < 0 ? logit / s.repeat_penalty", NATIVE),
     Mutation("native/sample.cpp", "before >= top_p * total", "before >= top_p", NATIVE),
     Mutation("native/sample.cpp", "mix(mix(seed) ^ mix(~position))", "mix(mix(seed))", NATIVE),
