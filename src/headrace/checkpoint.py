@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from headrace.weights.tensor import Weights
 END_OF_TURN = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>")  # end an answer whatever else a file says
 # Beside the one id that the tokenizer reads: llama.cpp's ends of a turn and of a message, and Ollama's list.
 GGUF_END_IDS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id", "tokenizer.ggml.eos_token_ids")
+
+SAMPLED_BYTES = 4096  # of each end of a tensor, for a fingerprint
 
 NO_TEMPLATE = "{{ raise_exception('the file has none, and its vocabulary is not LFM2\\'s') }}"
 
@@ -239,3 +242,14 @@ def _ids(fields: Fields, key: str) -> frozenset[int]:
     value = fields.values.get(key)
     ids = value.tolist() if isinstance(value, np.ndarray) else value if isinstance(value, list) else [value]
     return frozenset(id_ for id_ in ids if isinstance(id_, int) and not isinstance(id_, bool))
+
+
+def fingerprint(source: Checkpoint) -> str:
+    """A digest that tells models apart: the plan, and every tensor's name, type, shape, beginning and end."""
+    digest = hashlib.sha256(repr([(s.op, s.inputs, s.weights, dict(s.attributes)) for s in source.plan.steps]).encode())
+    for name, tensors in sorted(source.weights.items()):
+        for tensor in tensors:
+            digest.update(repr((name, tensor.type, tensor.shape)).encode())
+            digest.update(tensor.data[:SAMPLED_BYTES].tobytes())
+            digest.update(tensor.data[-SAMPLED_BYTES:].tobytes())
+    return digest.hexdigest()

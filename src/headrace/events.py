@@ -119,4 +119,12 @@ class Done:
     dropped: Dropped | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An event of one of several answers that were asked for together: `index` counts them from 0."""
+
+    index: int
+    event: Event
+
+
 Event = Text | Token | Thinking | ToolCallDelta | ToolCall | ToolResult | Done

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from mmap import mmap
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace import checkpoint
-from headrace.checkpoint import Checkpoint
-from headrace.engine import core, packed, request
+from headrace.checkpoint import Checkpoint, fingerprint
+from headrace.engine import core, packed, request, snapshot
 from headrace.engine.cache import BlockCache
 from headrace.engine.engine import Engine
-from headrace.engine.request import Finished, Parameters
+from headrace.engine.request import Asked, Parameters
 from headrace.engine.residents import KEEP_ALIVE_S, Candidate, Residents
 from headrace.engine.scheduler import Scheduler
+from headrace.engine.snapshot import Snapshot
 from headrace.engine.speculation import MOST_DRAFTED, PromptLookup
 from headrace.engine.turns import Turns
 from headrace.errors import ContextExceeded, FileInvalid, RequestInvalid
-from headrace.events import Done, Dropped, Event, Text, ToolCall
+from headrace.events import Choice, Dropped, Event
 from headrace.machine import format_bytes, memory_bytes, usable_threads
+from headrace.reply import Decode, Reply
 from headrace.summary import block_bytes
 from headrace.summary import memory_bytes as needed_bytes
 from headrace.text import window
@@ -41,6 +43,8 @@ from headrace.weights.mapped import check_whole, files_behind
 from headrace.weights.tensor import Weights
 
 MAX_SEQUENCES = 16  # that decode together
+MOST_ANSWERS = 128  # to one request
+MOST_LOGPROBS = 20  # likely tokens, for each token
 MOST_BLOCKS = 2**24  # of a cache; memory runs out long before
 CACHED_WINDOWS = 16  # full windows that the cache holds at most, unless it is told a size
 KEPT_TOKENS = (
@@ -61,6 +65,7 @@ def load(
     threads: int | None = None,
     kv: str | None = None,
     cache_bytes: int | None = None,
+    draft: Literal["lookup"] | None = "lookup",
     progress: packed.Progress = lambda *_: None,
 ) -> Model:
     """Loads `nano` (the embedded model), `smollm2` (where its package is installed), a GGUF file, or a model folder.
@@ -69,12 +74,15 @@ def load(
     many as this process may keep busy), `kv` how keys and values are kept: "fp16" (the default) or "int8", which takes
     half the memory and is faster in long contexts. `cache_bytes` is the memory that keys and values may take, all
     sequences and what is kept of ended ones together (default: what 16 full windows need, but not more than half of
-    what the weights leave of the memory); none of it is taken before it is used. A large GGUF is packed at its first
+    what the weights leave of the memory); none of it is taken before it is used. `draft` says where drafts come from:
+    "lookup" finds them in the context, None tries none; the answers are the same. A large GGUF is packed at its first
     start, into the user's cache: `progress` is told the bytes done, and all. Raises a UserError that says what is wrong
     with the file or the numbers.
     """
     source = checkpoint.read(name_or_path)
-    return Model(source, num_ctx=num_ctx, threads=threads, kv=kv, cache_bytes=cache_bytes, progress=progress)
+    return Model(
+        source, num_ctx=num_ctx, threads=threads, kv=kv, cache_bytes=cache_bytes, draft=draft, progress=progress
+    )
 
 
 def residents(
@@ -120,6 +128,47 @@ def candidate(
     return Candidate(needed["weights"] + cache, load_it)
 
 
+@dataclass(frozen=True, slots=True)
+class CacheState:
+    """The prefix cache at one moment."""
+
+    tokens: int  # that can be found again
+    size_bytes: int  # of the blocks that hold something
+    capacity_bytes: int
+    evicted_blocks: int  # given up so far for want of memory
+    preempted: int  # how often a running sequence was put back into the queue
+
+    @classmethod
+    def of(cls, scheduler: Scheduler, block_bytes: int) -> CacheState:
+        cache = scheduler.cache
+        used = cache.count - len(cache.free)
+        kept = used - sum(len(one.blocks) - len(one.held) for one in scheduler.running)
+        return cls(
+            kept * cache.block_tokens,
+            used * block_bytes,
+            cache.count * block_bytes,
+            cache.evicted,
+            scheduler.preempted,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is asked of the engine for one answer. A constraint and a parser are made for each sequence."""
+
+    prompt: list[int]
+    sampling: Parameters
+    constraint: Callable[[], Constraint | None]
+    parser: Callable[[], ReplyParser] | None = None
+    keep: Collection[int] = ()  # special tokens that the text keeps
+    dropped: Dropped | None = None
+    asked: Asked = field(default_factory=Asked)
+    loop_guard: bool = True
+
+    def reply(self, decode: Decode) -> Reply:
+        return Reply(decode, self.parser and self.parser(), self.dropped)
+
+
 class Model:
     """A loaded model. Safe to use from several threads; `close` it, or use it in a `with` block, to free its memory.
 
@@ -134,6 +183,7 @@ class Model:
         threads: int | None = None,
         kv: str | None = None,
         cache_bytes: int | None = None,
+        draft: Literal["lookup"] | None = "lookup",
         progress: packed.Progress = lambda *_: None,
         turns: Turns | None = None,
     ) -> None:
@@ -161,9 +211,14 @@ class Model:
             )
         except ValueError as error:  # weights whose shapes do not fit each other
             raise FileInvalid(source.path, str(error)) from None
+        self._block_bytes = native.block_bytes
         gaps = np.array(source.tokenizer.gaps(source.backbone.vocab_size), np.int32)
         scheduler = Scheduler(BlockCache(blocks, core.BLOCK_TOKENS), MAX_SEQUENCES, barred=gaps)
         self._engine = Engine(native, scheduler, turns)
+        self.isa = core.chosen_isa() or core.load_core().isas()[0]
+        if draft not in ("lookup", None):
+            raise RequestInvalid(f"draft is {draft!r} but should be 'lookup' or None")
+        self._drafting = draft is not None
         self._constraints = Constraints(Grammars(source.tokenizer, source.backbone.vocab_size, source.end_ids))
         self._kept = {id_ for name in KEPT_TOKENS if (id_ := source.tokenizer.id_of(name)) is not None}
 
@@ -172,12 +227,23 @@ class Model:
         """Whether `think` can be asked of it."""
         return self._constraints.can_think
 
+    @overload
+    def chat(
+        self, messages: Sequence[Message], tools: Tools = None, run_tools: bool = False, *, n: None = None, **given: Any
+    ) -> Iterator[Event]: ...
+
+    @overload
+    def chat(
+        self, messages: Sequence[Message], tools: Tools = None, run_tools: bool = False, *, n: int, **given: Any
+    ) -> Iterator[Choice]: ...
+
     def chat(
         self,
         messages: Sequence[Message],
         tools: Tools = None,
         run_tools: bool = False,
         *,
+        n: int | None = None,
         format: Any = None,  # noqa: A002 - Ollama's name, and everybody's
         tool_choice: Any = "auto",
         parallel_tool_calls: bool = True,
@@ -186,8 +252,10 @@ class Model:
         approve: Approve | None = None,
         context: window.Policy = "error",
         loop_guard: bool = True,
+        logprobs: int | None = None,
+        experts: bool = False,
         **parameters: Any,
-    ) -> Iterator[Event]:
+    ) -> Iterator[Event] | Iterator[Choice]:
         """Answers a conversation, piece by piece: Text, Thinking, ToolCall, ToolResult, and Done at the end.
 
         `messages` are {"role", "content"} mappings. `tools` is None, "builtin", or a list of Python functions and
@@ -198,41 +266,103 @@ class Model:
         `headrace.text.constraint.Form`. `context` is what becomes of a conversation that does not fit the window: an
         "error" with both numbers, "shift" (the oldest turns are left out), or "truncate" (the beginning of a last turn
         that is too long alone, too): see `headrace.text.window`; Done says what was `dropped`. The `loop_guard` ends an
-        answer that repeats itself without end: see `headrace.engine.repetition`. `parameters` are those of the command
-        line (temperature, top_k, top_p, min_p, repeat_penalty, seed, stop, num_predict, ...). Raises RequestInvalid,
-        ContextExceeded, TemplateInvalid.
+        answer that repeats itself without end: see `headrace.engine.repetition`.
+
+        `n` answers come at once, each event in a Choice that says whose it is; the prompt is computed once, and with a
+        `seed` the answers have seeds that count up from it. `logprobs` asks for a Token event for each token, with its
+        log-probability and those of so many likely ones (0 to 20), `experts` for one with the experts that each layer
+        chose. `parameters` are those of the command line (temperature, top_k, top_p, min_p, repeat_penalty, seed, stop,
+        num_predict, ...). Raises RequestInvalid, ContextExceeded, CacheExceeded, TemplateInvalid.
         """
         toolbox, sampling = toolbox_of(tools), self._parameters(parameters)
-        form = Form(format, tool_choice, parallel_tool_calls, think, constrain)
-        policy = window.checked(context)
+        form, asked = Form(format, tool_choice, parallel_tool_calls, think, constrain), _asked(logprobs, experts)
+        policy, rest = window.checked(context), {"asked": asked, "loop_guard": loop_guard}
+        if n is not None:
+            _check_size("n", n, MOST_ANSWERS)
+            if run_tools:
+                raise RequestInvalid("several answers cannot run tools: leave out n, or run_tools")
+            return self._run_many([self._job(messages, toolbox, sampling, form, policy, **rest)], n)
 
         def answer(turns: Sequence[Message], choice: str | None) -> Iterator[Event]:
             chosen = form if choice is None else form.with_choice(choice)
-            return self._answer(turns, toolbox, sampling, chosen, policy, loop_guard)
+            return self._run(self._job(turns, toolbox, sampling, chosen, policy, **rest))
 
         return converse(answer, [*map(dict, messages)], toolbox, MAX_ROUNDS if run_tools else 0, approve)
 
+    @overload
+    def generate(self, text: str, *, n: None = None, **given: Any) -> Iterator[Event]: ...
+
+    @overload
+    def generate(self, text: str, *, n: int, **given: Any) -> Iterator[Choice]: ...
+
+    @overload
+    def generate(self, text: Sequence[str], *, n: int | None = None, **given: Any) -> Iterator[Choice]: ...
+
     def generate(
         self,
-        text: str,
+        text: str | Sequence[str],
         *,
+        n: int | None = None,
         format: Any = None,  # noqa: A002
         context: window.Policy = "error",
         loop_guard: bool = True,
+        logprobs: int | None = None,
+        echo: bool = False,
+        experts: bool = False,
         **parameters: Any,
-    ) -> Iterator[Event]:
+    ) -> Iterator[Event] | Iterator[Choice]:
         """Continues `text` as it stands, without a chat template: Text pieces, and Done at the end.
 
-        `format` is what the continuation must be: "json", a JSON schema, {"regex" | "lark" | "gbnf" | "choices": ...}.
-        `context` is what becomes of a text that does not fit the window: an "error" with both numbers; with "shift" or
-        "truncate" its end is kept. `loop_guard` is that of `chat`.
+        Of several texts, or with `n`, all continuations come at once, each event in a Choice: that of continuation k of
+        text i has the index i * n + k. `format` is what the continuation must be: "json", a JSON schema,
+        {"regex" | "lark" | "gbnf" | "choices": ...}. `context` is what becomes of a text that does not fit the window:
+        an "error" with both numbers; with "shift" or "truncate" its end is kept. With `echo` the tokens of the prompt
+        come first, as Token events `of_prompt`, with log-probabilities if `logprobs` says so. `loop_guard`, `logprobs`
+        and `experts` are those of `chat`.
         """
-        prompt, sampling = self.tokenize(text, add_bos=True), self._parameters(parameters)
-        constraint, dropped = self._constraints.of_text(format), None
-        if window.checked(context) != "error":
-            head = len(self.checkpoint.tokenizer.with_bos([]))
-            prompt, dropped = window.end_of(prompt, head, self._window(sampling))
-        return self._generate(prompt, sampling, constraint=constraint, loop_guard=loop_guard, dropped=dropped)
+        sampling, asked = self._parameters(parameters), replace(_asked(logprobs, experts), echo=echo)
+        texts = [text] if isinstance(text, str) else list(text)
+        jobs = []
+        for one in texts:
+            prompt, dropped = self.tokenize(one, add_bos=True), None
+            if window.checked(context) != "error":
+                head = len(self.checkpoint.tokenizer.with_bos([]))
+                prompt, dropped = window.end_of(prompt, head, self._window(sampling))
+            constraint = partial(self._constraints.of_text, format)
+            constraint()  # what is wrong with the form is said now
+            jobs.append(_Job(prompt, sampling, constraint, dropped=dropped, asked=asked, loop_guard=loop_guard))
+        if n is None and isinstance(text, str):
+            return self._run(jobs[0])
+        _check_size("n", n := 1 if n is None else n, MOST_ANSWERS)
+        return self._run_many(jobs, n)
+
+    def embed(
+        self, texts: str | Sequence[str], pooling: Literal["mean", "last"] = "mean", normalise: bool = True
+    ) -> NDArray[np.float32]:
+        """One vector for each text, [texts, hidden width]: hidden states after the last norm, pooled.
+
+        "mean" is over all tokens, "last" takes the last one's. `normalise` scales each to length 1. The model was not
+        trained for it: a model that was gives better neighbours. Raises RequestInvalid, ContextExceeded.
+        """
+        if pooling not in ("mean", "last"):
+            raise RequestInvalid(f"pooling is {pooling!r} but should be mean or last")
+        prompts = [self.tokenize(text, add_bos=True) for text in ([texts] if isinstance(texts, str) else texts)]
+        self._check_files()
+        for prompt in prompts:
+            if not 0 < len(prompt) <= self.num_ctx:
+                raise ContextExceeded(len(prompt), self.num_ctx)
+        sequences = [request.Sequence.start(p, Parameters(), len(p), wants="hidden") for p in prompts]
+        pooled = np.zeros((len(prompts), self.checkpoint.backbone.hidden_size))
+        for index, output in request.streams(sequences, lambda: [self._engine.submit(one) for one in sequences]):
+            if isinstance(output, np.ndarray):
+                pooled[index] = (
+                    output[-1] if pooling == "last" else pooled[index] + output.sum(axis=0, dtype=np.float64)
+                )
+        if pooling == "mean":
+            pooled /= np.array([[len(prompt)] for prompt in prompts])
+        if normalise:
+            pooled /= np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
+        return pooled.astype(np.float32)
 
     def tokenize(self, text: str, add_bos: bool = False) -> list[int]:
         """Token ids of a text, special tokens in it recognised; `add_bos` puts one BOS first unless it is there."""
@@ -241,6 +371,38 @@ class Model:
     def detokenize(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included."""
         return self.checkpoint.tokenizer.decode(ids, skip_special=False)
+
+    def cache(self) -> CacheState:
+        """What the prefix cache holds now."""
+        return self._engine.call(lambda scheduler, _: CacheState.of(scheduler, self._block_bytes))
+
+    def clear_cache(self) -> None:
+        """Forgets what no running request uses."""
+        self._engine.call(lambda scheduler, _: scheduler.cache.clear())
+
+    def save_cache(self, path: str | Path) -> Snapshot:
+        """Writes what the prefix cache holds to a file: another process that loads it need not compute it again."""
+        identity = self._identity()
+
+        def save(scheduler: Scheduler, native: Any) -> Snapshot:
+            return snapshot.save(Path(path), scheduler.cache, native, identity, self.name)
+
+        return self._engine.call(save)
+
+    def load_cache(self, path: str | Path) -> int:
+        """Adds a saved file to the prefix cache, as far as there is room; returns how many tokens it brought.
+
+        Raises FileInvalid, and RequestInvalid for a file of another model, cache type or instruction set.
+        """
+        identity = self._identity()
+
+        def load(scheduler: Scheduler, native: Any) -> int:
+            return snapshot.load(Path(path), scheduler.cache, native, identity)
+
+        return self._engine.call(load)
+
+    def _identity(self) -> snapshot.Identity:
+        return snapshot.Identity(fingerprint(self.checkpoint), self.kv, self.isa, core.BLOCK_TOKENS, self._block_bytes)
 
     def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         """Logits [tokens, vocab] of the token that follows each of `token_ids`, which are taken as they are."""
@@ -287,57 +449,69 @@ class Model:
                 return window.truncate(messages, encode, source.tokenizer.without_first, self._window(sampling))
         return encode(messages), None
 
-    def _answer(
+    def _job(
         self,
         messages: Sequence[Message],
         toolbox: Toolbox,
         sampling: Parameters,
         form: Form,
         policy: str,
-        loop_guard: bool,
-    ) -> Iterator[Event]:
-        """The events of one assistant turn."""
+        **fields: Any,
+    ) -> _Job:
+        """What one assistant turn asks of the engine."""
         prompt, dropped = self._prompt(messages, toolbox, sampling, form, policy)
         _, thinking = self._constraints.think(prompt, form.think)  # which has been done to the prompt
-        constraint = self._constraints.of_reply(form, toolbox.schemas, thinking)
-        parser, called = ReplyParser(thinking, dict(map(parameters_of, toolbox.schemas))), False
-        for event in self._generate(prompt, sampling, self._kept, constraint, loop_guard, dropped):
-            parsed = parser.feed(event.text) if isinstance(event, Text) else parser.finish()
-            called |= any(isinstance(one, ToolCall) for one in parsed)
-            yield from parsed
-            if isinstance(event, Done):
-                reason = "tool_calls" if called and event.reason == "stop" else event.reason
-                yield replace(event, reason=reason, warnings=tuple(parser.warnings))
 
-    def _generate(
-        self,
-        prompt: list[int],
-        sampling: Parameters,
-        keep: set[int] | None = None,
-        constraint: Constraint | None = None,
-        loop_guard: bool = True,
-        dropped: Dropped | None = None,
-    ) -> Iterator[Text | Done]:
-        source = self.checkpoint
-        if len(prompt) >= self.num_ctx:
-            raise ContextExceeded(len(prompt), self.num_ctx)
-        self._check_files()
-        text = TextStream(source.tokenizer, sampling.stop, keep or ())
-        sequence = request.Sequence.start(
-            prompt,
-            sampling,
+        def constraint() -> Constraint | None:
+            return self._constraints.of_reply(form, toolbox.schemas, thinking)
+
+        def parser() -> ReplyParser:
+            return ReplyParser(thinking, dict(map(parameters_of, toolbox.schemas)))
+
+        return _Job(prompt, sampling, constraint, parser, self._kept, dropped=dropped, **fields)
+
+    def _sequence(self, job: _Job, number: int = 0) -> request.Sequence:
+        source, constraint, seed = self.checkpoint, job.constraint(), job.sampling.seed
+        if constraint and job.asked.of_tokens:
+            constraint.fast_forward = False  # each token gets a step of its own, for its log-probability
+        return request.Sequence.start(
+            job.prompt,
+            job.sampling if seed is None else replace(job.sampling, seed=seed + number),
             self.num_ctx,
             end_ids=source.end_ids,
-            text=text,
+            text=TextStream(source.tokenizer, job.sampling.stop, job.keep),
             constraint=constraint,
-            drafter=PromptLookup(),
-            loop_guard=loop_guard,
+            asked=job.asked,
+            drafter=PromptLookup() if self._drafting else None,
+            loop_guard=job.loop_guard,
         )
-        for output in self._engine.submit(sequence).stream():
-            if isinstance(output, Text):
-                yield output
-            elif isinstance(output, Finished):
-                yield Done(output.reason, output.usage, output.timings, dropped=dropped)
+
+    def _check(self, job: _Job) -> None:
+        if len(job.prompt) >= self.num_ctx + (job.sampling.num_predict == 0):
+            raise ContextExceeded(len(job.prompt), self.num_ctx)
+        self._check_files()
+
+    def _run(self, job: _Job) -> Iterator[Event]:
+        self._check(job)
+        reply = job.reply(self.detokenize)
+        for output in self._engine.submit(self._sequence(job)).stream():
+            yield from reply.feed(output)
+
+    def _run_many(self, jobs: Sequence[_Job], n: int) -> Iterator[Choice]:
+        """`n` answers to each job, all together; the prompt of a job is computed once."""
+        for job in jobs:
+            self._check(job)
+        groups = [[self._sequence(job, number) for number in range(n)] for job in jobs]
+        replies = [job.reply(self.detokenize) for job in jobs for _ in range(n)]
+
+        def submit() -> None:
+            for leader, *followers in groups:
+                leader.followers = followers
+                self._engine.submit(leader)
+
+        for index, output in request.streams([one for group in groups for one in group], submit):
+            for event in replies[index].feed(output):
+                yield Choice(index, event)
 
     def _check_files(self) -> None:
         """The weights are mapped, not read: a file that somebody cut off is noticed here, and not where it kills."""
@@ -350,6 +524,14 @@ class Model:
         for id_ in ids:
             if not 0 <= id_ < vocab_size:
                 raise RequestInvalid(f"token id {id_} is out of range: the model has {vocab_size} tokens")
+
+
+def _asked(logprobs: int | None, experts: bool) -> Asked:
+    if logprobs is None:
+        return Asked(experts=experts)
+    if isinstance(logprobs, bool) or not isinstance(logprobs, int) or not 0 <= logprobs <= MOST_LOGPROBS:
+        raise RequestInvalid(f"logprobs is {logprobs!r} but should be a whole number from 0 to {MOST_LOGPROBS}")
+    return Asked(logprobs, experts=experts)
 
 
 def _files(weights: Weights) -> tuple[mmap, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from headrace.engine.request import Sequence
 from headrace.engine.scheduler import Scheduler
 from headrace.engine.turns import Turns
 from headrace.errors import ModelClosed
+
+T = TypeVar("T")
 
 
 class Core(Protocol):
@@ -42,6 +45,7 @@ class Engine:
         self._scheduler = scheduler
         self._turn = (turns or Turns()).turn()
         self._arrived: list[Sequence] = []
+        self._calls: list[Callable[[], None]] = []
         self._closing = False
         self._changed = threading.Condition()
         self._masks = ThreadPoolExecutor(max_workers=1, thread_name_prefix="headrace-masks")  # starts when it is used
@@ -55,6 +59,23 @@ class Engine:
             self._arrived.append(sequence)
             self._changed.notify()
         return sequence
+
+    def call(self, work: Callable[[Scheduler, Core], T]) -> T:
+        """Runs `work` between two steps, on the engine's thread, which owns all of it, and returns what it returns."""
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(work(self._scheduler, self._core))
+            except BaseException as error:  # it is the caller's, not the engine's
+                done.set_exception(error)
+
+        with self._changed:
+            if self._closing:
+                raise ModelClosed("the model is closed: load it again to ask more of it")
+            self._calls.append(run)
+            self._changed.notify()
+        return done.result()
 
     def close(self) -> None:
         """Ends what runs and waits for the thread. Closing twice is fine."""
@@ -88,10 +109,14 @@ class Engine:
     def _take_arrivals(self) -> bool:
         """Moves new sequences into the queue, waiting for one if there is nothing else to do. False: time to end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closing or self._arrived or not self._scheduler.idle)
+            self._changed.wait_for(lambda: self._closing or self._arrived or self._calls or not self._scheduler.idle)
             self._scheduler.waiting.extend(self._arrived)
             self._arrived.clear()
-            return not self._closing
+            calls, self._calls = self._calls, []
+            closing = self._closing
+        for call in calls:
+            call()
+        return not closing
 
     def _step(self, parts: SequenceOf[Part]) -> None:
         for source, target in self._scheduler.copies:

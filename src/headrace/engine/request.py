@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,6 +170,23 @@ Wants = Literal["tokens", "logits", "hidden"]
 Output = Text | Chosen | NDArray[np.float32] | Finished | BaseException
 
 
+class Outputs(Protocol):
+    """Where a sequence's outputs go."""
+
+    def put(self, output: Output, /) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A queue that several sequences share: each output comes with the number of its sequence."""
+
+    number: int
+    queue: SimpleQueue[tuple[int, Output]]
+
+    def put(self, output: Output, /) -> None:
+        self.queue.put((self.number, output))
+
+
 @dataclass(eq=False, slots=True)
 class Sequence:
     """One run of tokens through the model. Only the engine's thread changes it; `cancelled` may be set by anyone.
@@ -207,7 +224,7 @@ class Sequence:
     cached: int = 0
     held: list[Block] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
-    outputs: SimpleQueue[Output] = field(default_factory=SimpleQueue)
+    outputs: Outputs = field(default_factory=lambda: SimpleQueue[Output]())
     clock: Clock = field(default_factory=Clock)
     cancelled: bool = False
     _bias: Bias | None = field(default=None, init=False, repr=False)
@@ -289,6 +306,7 @@ class Sequence:
 
     def stream(self) -> Iterator[Text | Chosen | NDArray[np.float32] | Finished]:
         """What the engine puts out, until it has finished. Leaving the iteration early cancels the sequence."""
+        assert isinstance(self.outputs, SimpleQueue)
         try:
             while True:
                 output = self.outputs.get()
@@ -299,3 +317,27 @@ class Sequence:
                     return
         finally:
             self.cancelled = True
+
+
+def streams(
+    sequences: Collection[Sequence], submit: Callable[[], object]
+) -> Iterator[tuple[int, Text | Chosen | NDArray[np.float32] | Finished]]:
+    """What the engine puts out for several sequences as it comes, with their numbers, after it was given them.
+
+    Leaving early, or an error of one of them, cancels all.
+    """
+    queue = SimpleQueue[tuple[int, Output]]()
+    for number, sequence in enumerate(sequences):
+        sequence.outputs = Tagged(number, queue)
+    left = len(sequences)
+    try:
+        submit()
+        while left:
+            number, output = queue.get()
+            if isinstance(output, BaseException):
+                raise output
+            yield number, output
+            left -= isinstance(output, Finished)
+    finally:
+        for sequence in sequences:
+            sequence.cancelled = True
