@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -68,6 +69,17 @@ def all_begin(machine: Machine, turns: list[Turn]) -> None:
     """Each has something to do from here on."""
     for turn in turns:
         machine.step(turn, 0)
+
+
+def test_nobody_steps_beside_another(machine: Machine) -> None:
+    a, b = machine.turns.turn(), machine.turns.turn()
+    beside = threading.Thread(target=lambda: machine.step(b, 1), daemon=True)
+    with a:
+        beside.start()
+        beside.join(PATIENCE_S * 3)
+        assert not machine.steps
+    beside.join(HANG_S)
+    assert machine.steps == [b]
 
 
 def test_equal_steps_alternate(machine: Machine) -> None:
@@ -181,7 +193,7 @@ class Core:
         self.steps += 1
         self.machine.now += 1
         for _ in range(200):  # others get a chance to break in
-            threading.Event().wait(0)
+            time.sleep(0)
         self.machine.stepping -= 1
         if self.steps == self.fails:
             raise MemoryError
