@@ -29,6 +29,8 @@ MODEL = ("tests/test_model.py",)
 FOUND = ("tests/test_found.py",)
 VOCABULARY = ("tests/test_vocabulary.py",)
 ENGINE = ("tests/engine/test_engine.py",)
+CACHE = ("tests/engine/test_cache.py",)
+OUTPUTS = ("tests/test_outputs.py",)
 CORE = ("tests/engine/test_core.py",)
 RESIDENTS = ("tests/engine/test_residents.py",)
 TURNS = ("tests/engine/test_turns.py",)
@@ -83,7 +85,7 @@ MUTATIONS = (
     Mutation(P + "weights/mapped.py", "if extent.start < previous.stop:", "if extent.start < previous.start:", ("tests/weights",)),
     # words
     Mutation(P + "text/tokenizer.py", "return kinds[:first] + [_UNUSED] * count", "return kinds", FOUND),
-    Mutation(P + "text/tokenizer.py", "if self.bos_id is None or ids[:1] == [self.bos_id]:", "if self.bos_id is None:", ("tests/text",)),
+    Mutation(P + "text/tokenizer.py", "if self.bos_id is None or not self.adds_bos or ids[:1] == [self.bos_id]:", "if self.bos_id is None or not self.adds_bos:", ("tests/text",)),
     Mutation(P + "text/prompt.py", "return tokenizer.with_bos(tokenizer.encode_guarded(text, guard))", "return tokenizer.encode(text, add_bos=True)", ("tests/text",)),
     Mutation(P + "text/stream.py", "cut = len(text) - overlap(text, self._stops)", "cut = len(text)", ("tests/text",)),
     Mutation(P + "text/stream.py", "return min(found)[1] if", "return max(found)[1] if", ("tests/text",)),
@@ -115,16 +117,30 @@ MUTATIONS = (
     Mutation(P + "engine/batch.py", "max(0, end - p.repeat_last_n)", "0", ENGINE),
     Mutation(P + "engine/batch.py", "part.sequence.computed + row + 1", "part.sequence.length", BATCH),
     Mutation(P + "engine/request.py", "self._bias.barred is not barred", "False", BATCH),
-    Mutation(P + "engine/scheduler.py", "mask, self.barred)", "mask)", VOCABULARY),
+    Mutation(P + "engine/scheduler.py", "part_of(sequence, count, self.barred, draft)", "part_of(sequence, count, no_ids(), draft)", VOCABULARY),
     Mutation(P + "engine/scheduler.py", "if token in sequence.end_ids:", "if False:", ENGINE),
     Mutation(P + "engine/scheduler.py", "if sequence.length == sequence.limit:", "if sequence.length > sequence.limit:", ENGINE),
-    Mutation(P + "engine/scheduler.py", "part.sequence.computed += part.count", "part.sequence.computed += 1", ENGINE),
+    Mutation(P + "engine/scheduler.py", "        sequence.computed += count\n", "        sequence.computed += 1\n", ENGINE),
+    Mutation(P + "engine/scheduler.py", "while missing > self.cache.available:", "while missing > len(self.cache.free):", CACHE),
+    Mutation(P + "engine/scheduler.py", "            last = self.running[-1]\n", "            last = self.running[0]\n", CACHE),
+    Mutation(P + "engine/scheduler.py", "self.cache.give_back(sequence.blocks[len(sequence.held) :])", "self.cache.give_back(sequence.blocks)", CACHE),
+    Mutation(P + "engine/scheduler.py", "sequence.rewind = len(draft) - held", "sequence.rewind = 0", CACHE),
+    Mutation(P + "engine/scheduler.py", "            self.waiting.appendleft(first)\n", "", CACHE),
+    Mutation(P + "engine/scheduler.py", "sequence.ids[: sequence.length - 1])", "sequence.ids[: sequence.length])", CACHE),
+    Mutation(P + "engine/request.py", "(self.followers and self.computed < before)", "False", CACHE),
+    Mutation(P + "engine/outcome.py", "self.first_token + self.part.rows[row]", "self.first_token", OUTPUTS),
+    Mutation(P + "engine/parts.py", "sequence.limit - sequence.length - 1", "sequence.limit - sequence.length", CACHE),
+    Mutation(P + "engine/snapshot.py", "if file.read(DIGEST_BYTES) != digest.digest()", "if not file.read(DIGEST_BYTES)", OUTPUTS),
+    Mutation(P + "text/constraint.py", "            forced = forced[1:] if forced else trial.accept(token)\n", "            forced = trial.accept(token)\n", ("tests/engine", "tests/test_outputs.py")),
     Mutation(P + "engine/scheduler.py", "sequence.ids[sequence.prompt_tokens : sequence.length]", "sequence.ids[: sequence.length]", LOOPS),
     Mutation(P + "engine/repetition.py", "(LONGEST_UNIT + EVERY) * width", "LONGEST_UNIT * width", LOOPS),
     Mutation(P + "engine/repetition.py", "at + len(end) - 1)) >= 0", "at)) >= 0", LOOPS),
     Mutation(P + "engine/repetition.py", "tail[distance:] == tail[:-distance]", "tail[2 * distance:] == tail[distance:-distance]", LOOPS),
-    Mutation(P + "engine/cache.py", "self.free.extend(reversed(returned))", "pass", ENGINE),
-    Mutation(P + "engine/cache.py", "if needed > len(self.free) - self.promised:", "if needed > len(self.free):", ENGINE),
+    Mutation(P + "engine/cache.py", "self.free.extend(reversed(numbers))", "pass", ENGINE),
+    Mutation(P + "engine/cache.py", "for block in reversed(chain):  #", "for block in chain:  #", CACHE),
+    Mutation(P + "engine/cache.py", "            self.free.append(number)\n        self.hold", "            pass\n        self.hold", CACHE),
+    Mutation(P + "engine/cache.py", "            self.idle.pop(block, None)\n", "", CACHE),
+    Mutation(P + "engine/cache.py", "popitem(last=False)", "popitem(last=True)", CACHE),
     # several models
     Mutation(P + "engine/turns.py", "key=lambda turn: turn.used_s, default", "key=lambda turn: 0, default", TURNS),
     Mutation(P + "engine/turns.py", "max(turn.used_s, self._least_used())", "turn.used_s", TURNS),
@@ -132,7 +148,7 @@ MUTATIONS = (
     Mutation(P + "engine/turns.py", "return first if self._clock() - self._since >= PATIENCE_S else None", "return None", TURNS),
     Mutation(P + "engine/turns.py", "        if self._stepping:\n", "        if False:\n", TURNS),
     Mutation(P + "engine/engine.py", "            if self._scheduler.idle:\n                self._turn.rest()\n", "", TURNS),
-    Mutation(P + "engine/engine.py", "            with self._turn:\n                logits", "            if True:\n                logits", TURNS),
+    Mutation(P + "engine/engine.py", "            with self._turn:\n                rows", "            if True:\n                rows", TURNS),
     Mutation(P + "engine/residents.py", "(not other.idle, other.used)", "(not other.idle, -other.used)", RESIDENTS),
     Mutation(P + "engine/residents.py", "(not other.idle, other.used)", "(other.used,)", RESIDENTS),
     Mutation(P + "engine/residents.py", 'if entry.state != "waiting"]', 'if entry.state == "loaded"]', RESIDENTS),
@@ -156,8 +172,8 @@ MUTATIONS = (
     Mutation(P + "tools/loop.py", 'for argument in parameters["required"]:', "for argument in []:", ("tests/tools",)),
     # what holds it together
     Mutation(P + "defaults.py", "reversed(list(sources.items()))", "list(sources.items())", MODEL),
-    Mutation(P + "model.py", "if len(prompt) >= self.num_ctx:", "if len(prompt) > 2 * self.num_ctx:", MODEL),
-    Mutation(P + "model.py", "len(done) > rounds_left", "len(done) >= 1", ("tests/nano",)),
+    Mutation(P + "model.py", "if len(job.prompt) >= self.num_ctx + (", "if len(job.prompt) > 2 * self.num_ctx + (", MODEL),
+    Mutation(P + "tools/loop.py", "len(done) > rounds or", "len(done) >= 1 or", ("tests/nano",)),
     Mutation(P + "convert.py", "head=name == head", "head=False", ("tests/test_convert.py",)),
     Mutation(P + "cli/run.py", 'return "\\n".join(parts)', "return parts[0]", ("tests/cli/test_run.py",)),
     # the native core
