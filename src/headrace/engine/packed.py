@@ -33,7 +33,7 @@ from headrace.engine.core import chosen_isa, load_core
 from headrace.errors import FileInvalid
 from headrace.machine import usable_threads
 from headrace.weights import gguf, split
-from headrace.weights.mapped import as_bytes, map_file
+from headrace.weights.mapped import as_bytes, let_go, map_file
 from headrace.weights.tensor import Tensor, Weights
 
 VERSION = 1
@@ -226,6 +226,7 @@ def _write(place: _Place, types: frozenset[str], say: Callable[[int], None]) -> 
             for entry, data in _packed(source, entries):
                 entry |= _append(file, _round(file.tell()), data)
                 done += data.size
+                let_go([source.tensors[entry["name"]].data])  # else a large file would seem to take its size twice
                 say(done)
             index["size_bytes"] = file.tell()
             encoded = json.dumps(index).encode()
@@ -302,8 +303,12 @@ def damaged(packed: Path) -> list[str]:
     if index is None:
         raise FileInvalid(packed, "it is not a whole packed file of this version")
     data = as_bytes(map_file(packed))
-    parts = [{"name": "the header", **index["header"]}, *index["tensors"]]
-    return [entry["name"] for entry in parts if zlib.crc32(_part(data, entry).data) != entry["crc32"]]
+    wrong = []
+    for entry in [{"name": "the header", **index["header"]}, *index["tensors"]]:
+        if zlib.crc32(_part(data, entry).data) != entry["crc32"]:
+            wrong.append(entry["name"])
+        let_go([data])
+    return wrong
 
 
 def export(packed: Path, destination: Path, progress: Progress = lambda *_: None) -> None:

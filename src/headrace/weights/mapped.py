@@ -51,6 +51,12 @@ def files_behind(arrays: Iterable[NDArray[np.uint8]]) -> tuple[mmap.mmap, ...]:
     return tuple(found.values())
 
 
+def let_go(arrays: Iterable[NDArray[np.uint8]]) -> None:
+    """What was read of the files behind arrays is no longer counted as this process's memory; it can be read again."""
+    for file in files_behind(arrays):
+        file.madvise(mmap.MADV_DONTNEED)
+
+
 def check_whole(path: Path, files: Iterable[mmap.mmap]) -> None:
     """FileInvalid if a mapped file has been cut off since: whoever reads there what is gone is killed (SIGBUS)."""
     for file in files:
