@@ -24,10 +24,11 @@ def write(found: list[Row], cost: Cost, docs: Path) -> None:
     after = rest.partition(END)[2]
     files = ", ".join(dict.fromkeys(f"`{row['file']}`" for row in found))
     runs = min(row["runs"] for engines in medians(found).values() for row in engines.values())
+    rounds = "one round" if runs == 1 else f"{runs} rounds or more"
     limits = [row for row in found if row["engine"] == "headrace"]
     reads, multiplies = ([row[name] for row in limits if name in row] for name in ("read_gb_per_s", "int8_tmac_per_s"))
     facts = (
-        f"{files}, {found[0]['threads']} threads, {runs} rounds or more in turn, medians. The machine gave"
+        f"{files}, {found[0]['threads']} threads, {rounds} in turn, medians. The machine gave"
         f" {min(reads):.0f} to {max(reads):.0f} GB/s of reads (median {median(reads):.0f}) and"
         f" {median(multiplies):.2f} T int8 multiply-adds a second."
     )
