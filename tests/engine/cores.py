@@ -70,6 +70,17 @@ class BlockCore:
                 self.tokens[target, place] = self.tokens[source, place]
         self.state[target] = self.state[source]
 
+    block_bytes = 4 * (BLOCK + 1)
+
+    def read_block(self, block: int) -> Any:
+        tokens = [self.tokens.get((block, place), -1) for place in range(BLOCK)]
+        return np.array([*tokens, self.state[block]], np.int32).view(np.uint8)
+
+    def write_block(self, block: int, data: Any) -> None:
+        *tokens, self.state[block] = data.view(np.int32).tolist()
+        for place, token in enumerate(tokens):
+            self.tokens[block, place] = token
+
     def _contexts(self, batch: Batch) -> list[list[int]]:
         """What stands up to each wanted row, the row included."""
         self.batches.append(batch)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from headrace.engine import snapshot
 from headrace.engine.batch import Batch, Stepped
 from headrace.engine.cache import Block, BlockCache
 from headrace.engine.pace import LEAST_TOKENS, Pace
@@ -237,16 +240,19 @@ def a_letter(context: list[int]) -> int:
     return of_all(context) % 2
 
 
+IDENTITY = snapshot.Identity("a model", "fp16", "scalar", BLOCK, BlockCore.block_bytes)
 PROMPTS = st.lists(st.integers(0, 1), min_size=1, max_size=24)  # of two letters: they begin alike again and again
 
 
 class Anything(RuleBasedStateMachine):
-    """Requests, forks, drafts, steps and cancellations in any order, on fewer blocks than they need."""
+    """Requests, forks, drafts, steps, cancellations, saved and loaded caches, on fewer blocks than they need."""
 
     def __init__(self) -> None:
         super().__init__()
         self.desk = Desk(9, max_sequences=3, rule=a_letter)
         self.asked: list[Sequence] = []
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "cache"
 
     @rule(prompt=PROMPTS, num_predict=st.integers(0, 12), followers=st.integers(0, 2), drafts=st.booleans())
     def submit(self, prompt: list[int], num_predict: int, followers: int, drafts: bool) -> None:
@@ -268,6 +274,15 @@ class Anything(RuleBasedStateMachine):
     @rule()
     def forget(self) -> None:
         self.desk.scheduler.cache.clear()
+
+    @rule()
+    def save(self) -> None:
+        snapshot.save(self.path, self.desk.scheduler.cache, self.desk.core, IDENTITY, "nobody")
+
+    @rule()
+    def load(self) -> None:
+        if self.path.exists():
+            snapshot.load(self.path, self.desk.scheduler.cache, self.desk.core, IDENTITY)
 
     @invariant()
     def every_block_is_in_one_place(self) -> None:
@@ -299,6 +314,7 @@ class Anything(RuleBasedStateMachine):
             assert finished(one).reason in ("length", "cancelled")
             assert one.cancelled or one.generated == min(one.parameters.num_predict, 36 - one.prompt_tokens)
         assert self.desk.scheduler.cache.available == self.desk.scheduler.cache.count
+        self.folder.cleanup()
 
 
 TestAnything = Anything.TestCase
@@ -311,7 +327,7 @@ def test_ten_thousand_operations() -> None:
     rng = np.random.default_rng(5)
     machine = Anything()
     for number in range(10_000):
-        match rng.choice(4, p=(0.15, 0.75, 0.08, 0.02)):
+        match rng.choice(6, p=(0.15, 0.72, 0.08, 0.02, 0.015, 0.015)):
             case 0:
                 prompt = rng.integers(0, 2, rng.integers(1, 25)).tolist()
                 machine.submit(prompt, int(rng.integers(0, 13)), int(rng.integers(0, 3)), bool(rng.integers(2)))
@@ -319,11 +335,16 @@ def test_ten_thousand_operations() -> None:
                 machine.step(int(rng.integers(1, 7)))
             case 2:
                 machine.cancel(int(rng.integers(0, 1000)))
-            case _:
+            case 3:
                 machine.forget()
+            case 4:
+                machine.save()
+            case _:
+                machine.load()
         machine.every_block_is_in_one_place()
         if number % 500 == 499:
             machine.answers_are_those_of_a_model_that_reads_everything()
             machine.asked = machine.asked[-200:]
+    machine.folder.cleanup()
     assert machine.desk.scheduler.cache.evicted > 1000
     assert machine.desk.scheduler.preempted > 10

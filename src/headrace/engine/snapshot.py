@@ -114,7 +114,7 @@ def load(path: Path, cache: BlockCache, core: Blocks, identity: Identity) -> int
                 )
         digest = hashlib.sha256(line)
         parents = np.frombuffer(_read(file, 4 * snapshot.blocks, digest), np.int32)
-        tokens = np.frombuffer(_read(file, 4 * snapshot.tokens, digest), np.int32).reshape(snapshot.blocks, -1)
+        tokens = np.frombuffer(_read(file, 4 * snapshot.tokens, digest), np.int32).reshape(-1, identity.block_tokens)
         start = file.tell()
         for _ in range(snapshot.blocks):
             _read(file, identity.block_bytes, digest)
