@@ -15,8 +15,9 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_the_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    exec(compile(snippet, "README.md", "exec"), {})
+    names: dict[str, object] = {}
+    for snippet in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(compile(snippet, "README.md", "exec"), names)
     printed = capsys.readouterr().out
     assert "calculate {'expression': '37 * 12'}" in printed
     assert "444" in printed
