@@ -10,6 +10,7 @@ import pytest
 
 import headrace
 from headrace import Done, Event, Text, Thinking, Timings, ToolCall, Usage
+from headrace.engine.request import Finished, Given
 from headrace.text.calls import CALL_END, CALL_START
 from headrace.text.template import FALLBACK_LFM25, Template
 
@@ -24,12 +25,12 @@ class Scripted:
         self.model = headrace.load("nano", num_ctx=2048)
         self.prompts: list[list[int]] = []
         self.replies: list[str] = []
-        monkeypatch.setattr(self.model, "_generate", self._generate)
+        monkeypatch.setattr(self.model, "_outputs", self._outputs)
 
-    def _generate(self, prompt: list[int], *_: Any, **__: Any) -> Iterator[Event]:
-        self.prompts.append(prompt)
+    def _outputs(self, job: Any) -> Iterator[Given]:
+        self.prompts.append(job.prompt)
         yield from map(Text, self.replies.pop(0))
-        yield Done("stop", Usage(1, 1), Timings(0, 0, 0, 0))
+        yield Finished("stop", Usage(1, 1), Timings(0, 0, 0, 0))
 
     def chat(self, *replies: str, **kwargs: Any) -> list[Event]:
         self.replies = list(replies)

@@ -21,7 +21,7 @@ TIERS = (
     ("engine", "tools"),
     ("defaults",),
     ("checkpoint",),
-    ("summary", "convert", "synthetic", "bench", "words"),
+    ("summary", "convert", "synthetic", "bench", "words", "reply"),
     ("model",),
     ("cli",),
 )

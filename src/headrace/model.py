@@ -492,10 +492,13 @@ class Model:
         self._check_files()
 
     def _run(self, job: _Job) -> Iterator[Event]:
-        self._check(job)
         reply = job.reply(self.detokenize)
-        for output in self._engine.submit(self._sequence(job)).stream():
+        for output in self._outputs(job):
             yield from reply.feed(output)
+
+    def _outputs(self, job: _Job) -> Iterator[request.Given]:
+        self._check(job)
+        return self._engine.submit(self._sequence(job)).stream()
 
     def _run_many(self, jobs: Sequence[_Job], n: int) -> Iterator[Choice]:
         """`n` answers to each job, all together; the prompt of a job is computed once."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.engine.request import Chosen, Finished
+from headrace.engine.request import Chosen, Finished, Given
 from headrace.events import Done, Dropped, Event, Text, Token, ToolCall
 from headrace.text.calls import ReplyParser
 
@@ -24,7 +24,7 @@ class Reply:
     dropped: Dropped | None = None
     called: bool = False
 
-    def feed(self, output: Text | Chosen | NDArray[np.float32] | Finished) -> Iterator[Event]:
+    def feed(self, output: Given) -> Iterator[Event]:
         match output:
             case Text(text):
                 yield from self._parsed(self.parser.feed(text)) if self.parser else [output]

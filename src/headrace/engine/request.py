@@ -167,7 +167,8 @@ class Clock:
 Wants = Literal["tokens", "logits", "hidden"]
 
 # What comes out of a sequence's queue: text as it grows, or rows of what it wants instead, then the end.
-Output = Text | Chosen | NDArray[np.float32] | Finished | BaseException
+Given = Text | Chosen | NDArray[np.float32] | Finished
+Output = Given | BaseException
 
 
 class Outputs(Protocol):
@@ -304,7 +305,7 @@ class Sequence:
         usage = Usage(self.prompt_tokens, self.generated, self.forced, min(self.cached, self.prompt_tokens))
         self.outputs.put(Finished(reason, usage, self.clock.timings()))
 
-    def stream(self) -> Iterator[Text | Chosen | NDArray[np.float32] | Finished]:
+    def stream(self) -> Iterator[Given]:
         """What the engine puts out, until it has finished. Leaving the iteration early cancels the sequence."""
         assert isinstance(self.outputs, SimpleQueue)
         try:
@@ -319,9 +320,7 @@ class Sequence:
             self.cancelled = True
 
 
-def streams(
-    sequences: Collection[Sequence], submit: Callable[[], object]
-) -> Iterator[tuple[int, Text | Chosen | NDArray[np.float32] | Finished]]:
+def streams(sequences: Collection[Sequence], submit: Callable[[], object]) -> Iterator[tuple[int, Given]]:
     """What the engine puts out for several sequences as it comes, with their numbers, after it was given them.
 
     Leaving early, or an error of one of them, cancels all.
