@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.engine.request import Parameters
+from headrace.engine.parameters import Parameters
 from headrace.weights.fields import Fields
 
 # Our name of a parameter, as other writers spell it.

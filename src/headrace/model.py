@@ -18,7 +18,8 @@ from headrace.checkpoint import Checkpoint, fingerprint
 from headrace.engine import core, packed, request, snapshot
 from headrace.engine.cache import BlockCache
 from headrace.engine.engine import Engine
-from headrace.engine.request import Asked, Parameters
+from headrace.engine.parameters import Parameters
+from headrace.engine.request import Asked
 from headrace.engine.residents import KEEP_ALIVE_S, Candidate, Residents
 from headrace.engine.scheduler import Scheduler
 from headrace.engine.snapshot import Snapshot

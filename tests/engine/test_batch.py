@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from headrace.engine.batch import Batch, Part
-from headrace.engine.request import Parameters, Sequence
+from headrace.engine.parameters import Parameters
+from headrace.engine.request import Sequence
 
 
 def sequence(prompt: list[int], computed: int = 0, blocks: tuple[int, ...] = (0,), **given: Any) -> Sequence:

@@ -17,7 +17,8 @@ from headrace.engine import snapshot
 from headrace.engine.batch import Batch, Stepped
 from headrace.engine.cache import Block, BlockCache
 from headrace.engine.pace import LEAST_TOKENS, Pace
-from headrace.engine.request import Finished, Parameters, Sequence
+from headrace.engine.parameters import Parameters
+from headrace.engine.request import Finished, Sequence
 from headrace.engine.scheduler import Scheduler
 from headrace.engine.speculation import PromptLookup
 from headrace.errors import CacheExceeded

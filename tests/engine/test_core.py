@@ -12,7 +12,8 @@ from headrace import checkpoint, synthetic
 from headrace.checkpoint import Checkpoint
 from headrace.engine import core
 from headrace.engine.batch import Batch, Part
-from headrace.engine.request import Parameters, Sequence
+from headrace.engine.parameters import Parameters
+from headrace.engine.request import Sequence
 from headrace.errors import RequestInvalid
 from headrace.plan import Step, fuse
 from headrace.reference import Context, Reference, Routing, State

@@ -16,7 +16,8 @@ from headrace.engine.batch import Batch
 from headrace.engine.cache import BlockCache
 from headrace.engine.engine import Engine
 from headrace.engine.pace import Pace
-from headrace.engine.request import Finished, Parameters, Sequence
+from headrace.engine.parameters import Parameters
+from headrace.engine.request import Finished, Sequence
 from headrace.engine.scheduler import Scheduler
 from headrace.errors import ModelClosed, RequestInvalid
 from headrace.events import Text

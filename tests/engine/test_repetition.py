@@ -16,8 +16,9 @@ from headrace import checkpoint
 from headrace.engine.batch import Batch, Stepped
 from headrace.engine.cache import BlockCache
 from headrace.engine.engine import Engine
+from headrace.engine.parameters import Parameters
 from headrace.engine.repetition import EVERY, LONGEST_UNIT, LOOP_TOKENS, ONE_TOKEN_TIMES, is_endless
-from headrace.engine.request import Finished, Parameters, Sequence
+from headrace.engine.request import Finished, Sequence
 from headrace.engine.scheduler import Scheduler
 
 RANDOM = random.Random(1)

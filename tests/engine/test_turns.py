@@ -16,7 +16,8 @@ from headrace.engine.batch import Batch, Stepped
 from headrace.engine.cache import BlockCache
 from headrace.engine.engine import Engine
 from headrace.engine.pace import Pace
-from headrace.engine.request import Parameters, Sequence
+from headrace.engine.parameters import Parameters
+from headrace.engine.request import Sequence
 from headrace.engine.scheduler import Scheduler
 from headrace.engine.turns import LEAD_S, PATIENCE_S, Turn, Turns
 

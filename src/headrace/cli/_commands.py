@@ -14,7 +14,7 @@ from headrace import summary
 from headrace.cli._saved import is_saved
 from headrace.cli._session import Session
 from headrace.cli.show import page
-from headrace.engine.request import WHOLE, Parameters
+from headrace.engine.parameters import WHOLE, Parameters
 from headrace.errors import RequestInvalid
 from headrace.text.window import POLICIES, checked
 

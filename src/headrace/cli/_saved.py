@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from headrace.engine.request import Parameters
+from headrace.engine.parameters import Parameters
 from headrace.errors import FileInvalid, RequestInvalid
 from headrace.text.messages import plain_messages
 
