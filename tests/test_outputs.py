@@ -249,6 +249,25 @@ def test_saved_caches_that_are_damaged_or_of_others_are_refused(fresh: Model, tm
     assert fresh.cache().tokens == 0
 
 
+def test_what_chats_begin_with_can_be_computed_beforehand(fresh: Model) -> None:
+    """The system turn and the tools, up to the question; the last block that is not full is computed again."""
+    messages = [{"role": "system", "content": LIST * 3}]
+    prefix = fresh.prefix(messages, "builtin")
+    assert fresh.cached(prefix) == 0
+    fresh.prefill(prefix)
+    assert fresh.cached(prefix) == fresh.cache().tokens == len(prefix) // 64 * 64 > 512
+    for question in ("What is 37 * 12?", "a", "Z"):
+        *_, done = fresh.chat([*messages, {"role": "user", "content": question}], "builtin", num_predict=1)
+        assert isinstance(done, Done)
+        assert done.usage.cached_tokens == fresh.cached(prefix)
+        assert done.usage.prompt_tokens > len(prefix)
+    assert fresh.cached(fresh.prefix(messages)) < fresh.cached(prefix)  # without tools it soon goes on otherwise
+    with pytest.raises(ContextExceeded):
+        fresh.prefill([5] * fresh.num_ctx)
+    with pytest.raises(RequestInvalid, match="token id -1 is out of range"):
+        fresh.prefill([-1])
+
+
 # --- embeddings
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 
+from platformdirs import user_cache_dir
+
 ROOT = Path("/")
 
 
@@ -125,6 +127,11 @@ def peak_memory_bytes() -> int:
     """The most memory that this process has had resident so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def cache_folder() -> Path:
+    """Where files lie that were made once and are kept for later: HEADRACE_CACHE, or the user's cache."""
+    return Path(os.environ.get("HEADRACE_CACHE") or user_cache_dir("headrace"))
 
 
 def format_bytes(size_bytes: int) -> str:

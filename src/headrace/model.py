@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import takewhile
 from mmap import mmap
 from pathlib import Path
 from types import TracebackType
@@ -372,6 +374,31 @@ class Model:
     def detokenize(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included."""
         return self.checkpoint.tokenizer.decode(ids, skip_special=False)
+
+    def prefix(self, messages: Sequence[Message] = (), tools: Tools = None, think: bool | None = None) -> list[int]:
+        """The token ids that all chats begin with whose first messages are these and which offer `tools`.
+
+        Raises RequestInvalid, TemplateInvalid.
+        """
+        toolbox, sampling, form = toolbox_of(tools), self._parameters({}), Form(think=think)
+        turns = ([*messages, {"role": "user", "content": question}] for question in ("a", "Z"))
+        first, second = (self._prompt(turn, toolbox, sampling, form, "error")[0] for turn in turns)
+        return [id_ for id_, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))]
+
+    def prefill(self, token_ids: Sequence[int]) -> None:
+        """Computes a prompt's beginning, such as `prefix` gives: the prefix cache then holds its full blocks.
+
+        Raises ContextExceeded, CacheExceeded, RequestInvalid.
+        """
+        job = _Job(list(token_ids), self._parameters({"num_predict": 1}), lambda: None)
+        self._check(job)
+        self._check_ids(token_ids)
+        deque(self._run(job), maxlen=0)
+
+    def cached(self, token_ids: Sequence[int]) -> int:
+        """How many of a prompt's first tokens the prefix cache holds now."""
+        ids = np.array(token_ids, np.int32)
+        return self._engine.call(lambda scheduler, _: len(scheduler.cache.match(ids))) * core.BLOCK_TOKENS
 
     def cache(self) -> CacheState:
         """What the prefix cache holds now."""

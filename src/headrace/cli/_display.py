@@ -62,7 +62,7 @@ class Screen:
                 if not self._thinks:
                     self.display.rest()
                 self._thinks = True
-                click.secho(_safe(text), nl=False, dim=True, err=True)
+                click.secho(safe(text), nl=False, dim=True, err=True)
             case ToolCall():
                 self._aside(f"→ {call_line(event)}")
             case ToolResult(content=content):
@@ -74,7 +74,7 @@ class Screen:
 
     def _aside(self, line: str) -> None:
         self.end()
-        click.secho(_safe(line), dim=True, err=True)
+        click.secho(safe(line), dim=True, err=True)
 
     def _end_thought(self) -> None:
         if self._thinks:
@@ -91,7 +91,7 @@ class PlainDisplay:
 
     def write(self, text: str) -> None:
         if text:
-            click.echo(_safe(text) if self.terminal else text, nl=False, color=True)  # click must strip nothing
+            click.echo(safe(text) if self.terminal else text, nl=False, color=True)  # click must strip nothing
             self._inside_line = not text.endswith("\n")
 
     def rest(self) -> None:
@@ -118,7 +118,7 @@ class MarkdownDisplay:
         self._begun = False  # a block stands above: the next one keeps a distance
 
     def write(self, text: str) -> None:
-        self._text += _safe(text)
+        self._text += safe(text)
         if "\n" in text:
             blocks, self._text = self._renderer.split(self._text)
             for block in blocks:
@@ -174,11 +174,12 @@ def unechoed() -> Iterator[None]:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
+    """Without anything that a terminal takes for a command."""
     return text.translate(TERMINAL_SAFE)
 
 
 def call_line(call: ToolCall) -> str:
     """A call as a line that no terminal takes for a command."""
     arguments = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items())
-    return _safe(f"{call.name}({arguments})")
+    return safe(f"{call.name}({arguments})")

@@ -1,4 +1,4 @@
-"""The form of an answer as files describe it: a JSON schema, a GBNF or a Lark grammar."""
+"""What files say of an answer: a system prompt; its form, as a JSON schema, a GBNF or a Lark grammar."""
 
 from __future__ import annotations
 
@@ -38,6 +38,20 @@ def read_form(format_: str | None, grammar: str | None) -> Any:
     if not isinstance(schema, dict):
         raise FileInvalid(path, "should hold a JSON schema, which is an object")
     return schema
+
+
+def read_system(text: str | None, file: str | None) -> str | None:
+    """What the model is told first, without the line ends after it. Raises RequestInvalid, FileInvalid."""
+    if text is not None and file is not None:
+        raise RequestInvalid("--system and --system-file both say what the model is told: give one of them")
+    if file is None:
+        return text
+    try:
+        return Path(file).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise FileInvalid(file, f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise FileInvalid(file, "should be UTF-8 text, which --system-file takes") from None
 
 
 def instruction(form: Any) -> str | None:

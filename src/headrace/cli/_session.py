@@ -12,12 +12,13 @@ from typing import Any, Literal
 import click
 
 from headrace import nano
-from headrace.cli import _saved
+from headrace.cli import _caches, _saved
 from headrace.cli._display import Screen, display_for_stdout, unechoed
 from headrace.cli._form import JSON, instruction, is_schema
 from headrace.cli._progress import progress
 from headrace.cli._saved import Conversation
 from headrace.cli._tools import Consent
+from headrace.engine.core import BLOCK_TOKENS
 from headrace.errors import HeadraceError
 from headrace.events import Done, Dropped
 from headrace.machine import peak_memory_bytes
@@ -80,6 +81,7 @@ class Session:
     consent: Consent = field(default_factory=lambda: Consent(trusted=False))
     messages: list[dict[str, Any]] = field(default_factory=list)
     parked: dict[str, tuple[Model, threading.Timer]] = field(default_factory=dict)  # models kept for a while
+    cache: Path | None = None  # the file with the beginning of what the model is asked
 
     @classmethod
     def open(
@@ -91,16 +93,28 @@ class Session:
         runtime: Runtime = Runtime(),
         functions: tuple[Function, ...] = (),
         trusted: bool = False,
+        cache: str | None = None,
     ) -> Session:
-        """Loads the model. Built-in tools are offered where asked for, and to nano where nothing is said of tools or of
-        the answer's form, which a call would be none of."""
+        """Loads the model, and into it the saved `cache` of that name or path.
+
+        Built-in tools are offered where asked for, and to nano where nothing is said of tools or of the answer's form,
+        which a call would be none of.
+        """
+        saved = None if cache is None else _caches.found(cache)  # before the model, which may take a while
         began = time.perf_counter()
         model = runtime.load(name, num_ctx)
         if num_ctx is not None:
             _warn_of_a_long_window(model)
         offered = tools == "builtin" or (tools is None and name == nano.NAME and settings.format is None)
+        builtin: Literal["builtin"] | None = "builtin" if offered else None
         load_s = time.perf_counter() - began
-        return cls(name, model, settings, "builtin" if offered else None, load_s, runtime, functions, Consent(trusted))
+        session = cls(name, model, settings, builtin, load_s, runtime, functions, Consent(trusted), cache=saved)
+        try:
+            session._load_cache()
+        except BaseException:
+            session.close()
+            raise
+        return session
 
     def answer(self, question: str) -> bool:
         """Asks, shows the answer, and keeps both. False: the answer is not what --format or --grammar asks for.
@@ -145,7 +159,7 @@ class Session:
         if name != self.name:
             model = self._unpark(name) or self.runtime.load(name)
             self._park()
-            self.name, self.model = name, model
+            self.name, self.model, self.cache = name, model, None
             self.tools = "builtin" if name == nano.NAME else None
         self.clear()
 
@@ -155,6 +169,11 @@ class Session:
         _warn_of_a_long_window(model)
         self.model.close()
         self.model = model
+        self._load_cache()
+
+    def prefix(self) -> list[int]:
+        """The token ids that its prompts begin with, up to the first question."""
+        return self.model.prefix(self._system(), self._offer()["tools"], self.settings.think)
 
     def close(self) -> None:
         for name in list(self.parked):
@@ -176,9 +195,22 @@ class Session:
 
     def _prompted(self) -> list[dict[str, Any]]:
         """The conversation after its system turn."""
+        return [*self._system(), *self.messages]
+
+    def _system(self) -> list[dict[str, Any]]:
+        """The system turn, if there is one."""
         parts = [self.settings.system, instruction(self.settings.format)]
         system = "\n".join(part for part in parts if part)
-        return [{"role": "system", "content": system}, *self.messages] if system else list(self.messages)
+        return [{"role": "system", "content": system}] if system else []
+
+    def _load_cache(self) -> None:
+        """Says what came of it: a cache that does not help looks like one that does, only slower."""
+        if not self.cache:
+            return
+        click.secho(f"({_caches.load(self.model, self.cache)})", dim=True, err=True)
+        prefix, name = self.prefix(), _caches.name_of(self.cache)
+        if len(prefix) >= BLOCK_TOKENS and not self.model.cached(prefix):
+            click.secho(f"Warning: the cache {name} is of no use here: --system or the tools are others", err=True)
 
     def _offer(self) -> dict[str, Any]:
         """The tools, and the form that is asked of the answer, as far as anything is asked."""

@@ -7,14 +7,15 @@ import math
 import re
 import sys
 from collections.abc import Callable
-from functools import reduce
 from typing import Any
 
 import click
 
 from headrace import nano
-from headrace.cli._form import read_form
+from headrace.cli._form import read_form, read_system
 from headrace.text.window import POLICIES, checked
+
+Command = Callable[..., Any]
 
 SAMPLING = (
     click.option("--temperature", type=float, help="How freely to choose; 0 takes the most probable token."),
@@ -31,25 +32,58 @@ SAMPLING = (
 )
 
 
-def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
+SYSTEM = (
+    click.option("--system", metavar="TEXT", help="What the model is told before the conversation."),
+    click.option("-f", "--system-file", metavar="FILE", help="The same from a file."),
+)
+TOOLS = (
+    click.option("--tools", type=click.Choice(["builtin", "none"]), help="Offer the built-in tools (nano: by itself)."),
+    click.option(
+        "--tool", "functions", multiple=True, metavar="MODULE:FUNCTION", help="Offer your function (repeatable)."
+    ),
+)
+NUM_CTX = click.option("--num-ctx", type=int, metavar="TOKENS", help="The context window; by default the model card's.")
+RUNTIME = (
+    click.option("--threads", type=int, help="Processors to use; by default all that this process may."),
+    click.option("--kv", type=click.Choice(["fp16", "int8", "fp32"]), help="How keys and values are kept."),
+    click.option(
+        "--cache-bytes",
+        metavar="SIZE",
+        callback=lambda _, __, text: size_bytes(text),
+        help="Memory that keys and values may take: 2GB, 500MiB.",
+    ),
+)
+
+
+def options(*some: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """All of them, in their order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(some):
+            command = option(command)
+        return command
+
+    return add
+
+
+def sampling_options(command: Command) -> Command:
     """The sampling parameters, under Ollama's names; one that is not given comes from the model."""
-    return reduce(lambda wrapped, option: option(wrapped), reversed(SAMPLING), command)
+    return options(*SAMPLING)(command)
 
 
 @click.command("run")
 @click.argument("model", default=nano.NAME)
 @click.argument("prompt", required=False)
-@click.option("--system", metavar="TEXT", help="What the model is told before the conversation.")
+@options(*SYSTEM)
 @click.option("--format", "format_", metavar="json|FILE", help="Answer with JSON; FILE holds the schema that it fits.")
 @click.option("--grammar", metavar="FILE", help="Answer by a grammar: FILE.gbnf or FILE.lark.")
-@click.option("--tools", type=click.Choice(["builtin", "none"]), help="Offer the built-in tools (nano: by itself).")
-@click.option("--tool", "functions", multiple=True, metavar="MODULE:FUNCTION", help="Offer your function (repeatable).")
+@options(*TOOLS)
 @click.option("--trust-tools", is_flag=True, help="Run the tools of --tool without asking.")
 @click.option(
     "--tool-choice", metavar="CHOICE", help="auto, none, required, or the name of a tool that must be called."
 )
 @click.option("--think/--no-think", default=None, help="Think first, or do not; by default the model decides.")
-@click.option("--num-ctx", type=int, metavar="TOKENS", help="The context window; by default the model card's.")
+@NUM_CTX
 @click.option(
     "--context",
     type=click.Choice(POLICIES),
@@ -59,14 +93,8 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--loop-guard/--no-loop-guard", default=True, help="End an answer that repeats itself without end; on by default."
 )
-@click.option("--threads", type=int, help="Processors to use; by default all that this process may.")
-@click.option("--kv", type=click.Choice(["fp16", "int8", "fp32"]), help="How keys and values are kept.")
-@click.option(
-    "--cache-bytes",
-    metavar="SIZE",
-    callback=lambda _, __, text: size_bytes(text),
-    help="Memory that keys and values may take: 2GB, 500MiB.",
-)
+@options(*RUNTIME)
+@click.option("--cache", metavar="NAME", help="Load what `headrace cache save NAME` saved, before the first answer.")
 @click.option(
     "--keep-alive", metavar="DURATION", default="0", help="How long /load keeps the former model: 5m, 300, -1."
 )
@@ -78,6 +106,7 @@ def command(
     model: str,
     prompt: str | None,
     system: str | None,
+    system_file: str | None,
     format_: str | None,
     grammar: str | None,
     tools: str | None,
@@ -91,6 +120,7 @@ def command(
     threads: int | None,
     kv: str | None,
     cache_bytes: int | None,
+    cache: str | None,
     keep_alive: str,
     hide_thinking: bool,
     nowordwrap: bool,
@@ -102,6 +132,7 @@ def command(
     With PROMPT, or text piped in, it answers once; otherwise it opens a conversation. Text piped in follows PROMPT.
     """
     keep_alive_s, form = duration_s(keep_alive), read_form(format_, grammar)
+    system = read_system(system, system_file)
     question = one_shot_prompt(prompt)
     from headrace.cli._session import (  # the engine and its libraries: not needed for `--help`
         Runtime,
@@ -124,7 +155,8 @@ def command(
         parameters={name: value for name, value in sampling.items() if value not in (None, ())},
     )
     own = tuple(map(find_tool, functions))
-    session = Session.open(model, settings, tools, num_ctx, Runtime(threads, kv, cache_bytes), own, trust_tools)
+    runtime = Runtime(threads, kv, cache_bytes)
+    session = Session.open(model, settings, tools, num_ctx, runtime, own, trust_tools, cache)
     with contextlib.closing(session):
         if question is None:
             from headrace.cli._repl import converse

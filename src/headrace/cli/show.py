@@ -39,8 +39,8 @@ def page(facts: dict[str, Any]) -> str:
         "Words": _words(facts),
         "Defaults": {name: f"{entry['value']:g}  ({entry['origin']})" for name, entry in facts["defaults"].items()},
         "Memory": {
-            f"at {int(window):,} tokens": f"{_size(sizes['total'])} (weights {_size(sizes['weights'])}, "
-            f"cache {_size(sizes['cache'])})"
+            f"at {int(window):,} tokens": f"{human_size(sizes['total'])} (weights {human_size(sizes['weights'])}, "
+            f"cache {human_size(sizes['cache'])})"
             for window, sizes in facts["memory"].items()
         },
     }
@@ -75,7 +75,7 @@ def _words(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def _types(types: dict[str, int]) -> str:
-    return ", ".join(f"{name} {_size(size)}" for name, size in types.items())
+    return ", ".join(f"{name} {human_size(size)}" for name, size in types.items())
 
 
 def _count(number: int) -> str:
@@ -85,7 +85,8 @@ def _count(number: int) -> str:
     return str(number)
 
 
-def _size(size_bytes: int) -> str:
+def human_size(size_bytes: int) -> str:
+    """For people: "1.5 MiB"."""
     for limit, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if size_bytes >= limit:
             return f"{size_bytes / limit:.1f} {unit}"

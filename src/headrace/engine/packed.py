@@ -27,11 +27,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from platformdirs import user_cache_dir
 
 from headrace.engine.core import chosen_isa, load_core
 from headrace.errors import FileInvalid
-from headrace.machine import usable_threads
+from headrace.machine import cache_folder, usable_threads
 from headrace.weights import gguf, split
 from headrace.weights.mapped import as_bytes, let_go, map_file
 from headrace.weights.tensor import Tensor, Weights
@@ -70,8 +69,8 @@ def in_panels(path: Path, weights: Weights, progress: Progress = lambda *_: None
 
 
 def folder() -> Path:
-    """Where packed files are kept: HEADRACE_CACHE, or the user's cache."""
-    return Path(os.environ.get("HEADRACE_CACHE") or user_cache_dir("headrace")) / "packed"
+    """Where packed files are kept."""
+    return cache_folder() / "packed"
 
 
 def _fits(tensor: Tensor, types: frozenset[str]) -> bool:
