@@ -3,7 +3,7 @@
 Asked through the public interface, and read off the engine at work. The weights may be random: nothing depends on what
 the model says, and where a text must be written it is forced, a token a step. llama.cpp reads the same file in the
 same run where `--llama-python` has llama-cpp-python, in processes of its own. `--write` puts the table into
-docs/performance.md.
+docs/performance.md. Figures are kept in `--results`, so that they can be measured by and by, or some of them again.
 """
 
 from __future__ import annotations
@@ -84,7 +84,6 @@ class Run:
         self.watch = Watch(model)
         self.cost = bench.Cost.of(model.checkpoint)
         self.probe = load_core().Probe(model.threads)
-        self.reads: list[float] = []  # bytes a second that the machine gave
         nobody_ends = dict.fromkeys(model.checkpoint.end_ids, -100.0)
         self.free: dict[str, Any] = {"temperature": 1.0, "seed": 1, "loop_guard": False, "logit_bias": nobody_ends}
 
@@ -131,9 +130,9 @@ class Run:
         before, first = self.probe.read_bytes_per_second(), self.now
         for _ in within(self.model.generate(prompts, num_predict=DECODED_TOKENS, **self.free)):
             pass
-        self.reads.append(max(before, self.probe.read_bytes_per_second()))
+        reads = max(before, self.probe.read_bytes_per_second())
         steps = pairwise(self.watch.since(first))
-        return [pair for pair in steps if all(one.rows == one.tokens == sequences for one in pair)], self.reads[-1]
+        return [pair for pair in steps if all(one.rows == one.tokens == sequences for one in pair)], reads
 
     @contextmanager
     def decoding(self, sequences: int) -> Iterator[None]:
@@ -406,14 +405,19 @@ def gaps(steps: Iterable[Step]) -> list[float]:
     return [after.ended - before.ended for before, after in pairwise(steps)]
 
 
-def table(found: Iterable[Found]) -> list[str]:
+def table(found: Mapping[str, Any]) -> list[str]:
     lines = ["|  | headrace | beside it | llama.cpp |", "|---|---|---|---|"]
-    return lines + [f"| {row.what} | {row.ours} | {row.beside} | {row.llama} |" for row in found]
+    rows = (row for each in found.values() for row in each["rows"])
+    return lines + [f"| {row['what']} | {row['ours']} | {row['beside']} | {row['llama']} |" for row in rows]
 
 
-def facts(run: Run) -> str:
-    reads = f" The machine gave {median(run.reads) / 1e9:.0f} GB/s of reads." if run.reads else ""
-    return f"`{run.file.name}`, {run.model.threads} threads, medians.{reads}"
+def facts(found: Mapping[str, Any]) -> str:
+    files, threads = ({each[name] for each in found.values()} for name in ("file", "threads"))
+    reads = [each["read_gb_per_s"] for each in found.values()]
+    return (
+        f"{', '.join(f'`{file}`' for file in sorted(files))}, {', '.join(map(str, sorted(threads)))} threads, medians."
+        f" The machine gave {min(reads):.0f} to {max(reads):.0f} GB/s of reads (median {median(reads):.0f})."
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -424,6 +428,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", default=",".join(FIGURES), help=f"of {', '.join(FIGURES)}")
     parser.add_argument("--llama-python", help="a Python that has llama-cpp-python (default: llama.cpp is left out)")
     parser.add_argument("--threads", type=int, default=machine.usable_threads())
+    parser.add_argument(
+        "--results", type=Path, default=Path("engine.json"), help="kept, but for what is measured again"
+    )
     parser.add_argument("--json", action="store_true", help="the figures as JSON; the lines go to stderr")
     parser.add_argument("--write", action="store_true", help="write the table into docs/performance.md")
     options = parser.parse_args(arguments)
@@ -431,19 +438,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown := set(names) - FIGURES.keys():
         parser.error(f"--only names {min(unknown)!r}: expected of {', '.join(FIGURES)}")
     say = partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
-    found = list[Found]()
+    found = json.loads(options.results.read_text()) if options.results.exists() else {}
     with headrace.load(options.file, threads=options.threads) as model:
         run = Run(options.file, model, options.llama_python)
         for name in names:
+            before, rows = run.probe.read_bytes_per_second(), list[Found]()
             for row in FIGURES[name](run):
-                found.append(row)
+                rows.append(row)
                 say(row)
-        said = facts(run)
-    say("\n".join(["", said, "", *table(found)]))
+            reads = max(before, run.probe.read_bytes_per_second())
+            of = {"file": options.file.name, "threads": options.threads, "read_gb_per_s": reads / 1e9}
+            found[name] = {**of, "rows": [asdict(row) for row in rows]}
+            options.results.write_text(json.dumps(found, indent=1))
+        found = {name: found[name] for name in FIGURES if name in found}
+        page_part = "\n".join([facts(found), "", *table(found)])
+    say(f"\n{page_part}")
     if options.json:
-        print(json.dumps([asdict(row) for row in found], indent=1))
+        print(json.dumps(found, indent=1))
     if options.write:
-        page.replace(PAGE, ENDS, "\n".join([said, "", *table(found)]))
+        page.replace(PAGE, ENDS, page_part)
 
 
 if __name__ == "__main__":
