@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from gguf import GGMLQuantizationType
 
+from benchmarks import page
 from headrace.convert import OUTTYPES
 from headrace.weights.quantisation import TYPES
 
 if TYPE_CHECKING:
     from benchmarks.quality import Row
 
+PAGE = "formats.md"
 SUPPORT = "<!-- support: written by benchmarks/quality.py -->", "<!-- end of support -->"
 FIGURES = "<!-- figures: written by benchmarks/quality.py -->", "<!-- end of figures -->"
 FLOATS = "native/test_linear.py::test_float_weights_of_every_width"
@@ -51,18 +53,12 @@ def figures(found: list[Row]) -> list[str]:
 
 
 def write_support(docs: Path) -> None:
-    _replace(docs, SUPPORT, "\n".join(support()))
+    page.replace(docs / PAGE, SUPPORT, "\n".join(support()))
 
 
 def write_figures(docs: Path, found: list[Row]) -> None:
-    _replace(docs, FIGURES, "\n".join(figures(found)) + "\n\n![Divergence over bits a weight](formats-quality.png)")
-
-
-def _replace(docs: Path, ends: tuple[str, str], body: str) -> None:
-    """Writes what stands between two comments of the page; what stands around them is written by hand."""
-    page, (begin, end) = docs / "formats.md", ends
-    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
-    page.write_text(f"{before}{begin}\n\n{body}\n\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+    body = "\n".join(figures(found)) + "\n\n![Divergence over bits a weight](formats-quality.png)"
+    page.replace(docs / PAGE, FIGURES, body)
 
 
 def _said(holds: bool, otherwise: str) -> str:

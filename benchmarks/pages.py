@@ -8,20 +8,18 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
+from benchmarks import page
 from benchmarks.versus import Row, described, medians, table
 from headrace.bench import Cost
 
 COLOURS = {"headrace": "#0b6e99", "llama.cpp": "#c05621", "transformers": "#7b6a9c"}
-BEGIN, END = "<!-- figures: written by benchmarks/versus.py -->", "<!-- end of figures -->"
+ENDS = "<!-- figures: written by benchmarks/versus.py -->", "<!-- end of figures -->"
 
 
 def write(found: list[Row], cost: Cost, docs: Path) -> None:
     """Replaces the part of the page between the two comments; what stands around it is written by hand."""
-    page = docs / "performance.md"
     bars(found, docs / "performance-speed.png")
     roofline(found, cost, docs / "performance-roofline.png")
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
     files = ", ".join(dict.fromkeys(f"`{row['file']}`" for row in found))
     runs = min(row["runs"] for engines in medians(found).values() for row in engines.values())
     rounds = "one round" if runs == 1 else f"{runs} rounds or more"
@@ -33,8 +31,7 @@ def write(found: list[Row], cost: Cost, docs: Path) -> None:
         f" {median(multiplies):.2f} T int8 multiply-adds a second."
     )
     pictures = "![Tokens per second](performance-speed.png)\n\n![Roofline](performance-roofline.png)"
-    body = "\n\n".join([facts, "\n".join(table(found)), pictures])
-    page.write_text(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}", encoding="utf-8")
+    page.replace(docs / "performance.md", ENDS, "\n\n".join([facts, "\n".join(table(found)), pictures]))
 
 
 def bars(found: list[Row], path: Path) -> None:

@@ -95,6 +95,7 @@ def llama_cpp_python(file: str, rows: list[Row], threads: int) -> Measure:
     context = llama.llama_init_from_model(model, options)
     memory = llama.llama_get_memory(context)
     batch = llama.llama_batch_init(512, 0, 1)
+    words = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
 
     def decode(parts: list[tuple[int, int, int]]) -> None:
         """(token, position, sequence) of each; the logits of the last one of a prompt, or of all."""
@@ -109,7 +110,7 @@ def llama_cpp_python(file: str, rows: list[Row], threads: int) -> Measure:
 
     def prompt(count: int, position: int) -> None:
         for first in range(0, count, 512):
-            decode([(token(position + i), position + i, 0) for i in range(first, min(first + 512, count))])
+            decode([(token(position + i, words), position + i, 0) for i in range(first, min(first + 512, count))])
 
     def measure(row: Row) -> float:
         llama.llama_memory_clear(memory, True)
@@ -123,7 +124,7 @@ def llama_cpp_python(file: str, rows: list[Row], threads: int) -> Measure:
         seconds = []
         for step in range(STEPS + WARM_UP):
             place = row["depth"] + step
-            parts = [(token(place + 977 * sequence), place, sequence) for sequence in range(row["sequences"])]
+            parts = [(token(place + 977 * sequence, words), place, sequence) for sequence in range(row["sequences"])]
             started = time.perf_counter()
             decode(parts)
             seconds.append(time.perf_counter() - started)
@@ -193,9 +194,9 @@ def transformers(file: str, _: list[Row], threads: int) -> Measure:
     return measure
 
 
-def token(place: int) -> int:
+def token(place: int, words: int = 60_000) -> int:
     """Different tokens at neighbouring places, so that an expert's weights are not read once for all."""
-    return place * 7919 % 60_000
+    return place * 7919 % min(words, 60_000)
 
 
 ENGINES: dict[str, Callable[[str, list[Row], int], Measure]] = {

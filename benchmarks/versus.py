@@ -72,13 +72,21 @@ def asked(options: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def turn(python: str, engine: str, file: Path, rows: list[Row], threads: int) -> list[Row]:
+def turn(python: str, engine: str, file: Path, rows: list[Row], threads: int, limit_s: float = LIMIT_S) -> list[Row]:
     """What one engine reaches in a process of its own; nothing, and a line why, where it does not run."""
-    command = [python, str(PEERS), engine, str(file), json.dumps(rows), str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    if done.returncode:
-        print(f"{engine} is left out: {ending(done)}", file=sys.stderr)
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return said([python, str(PEERS), engine, str(file), json.dumps(rows), str(threads)], engine, limit_s)
+
+
+def said(command: list[str], engine: str, limit_s: float, given: str = "") -> list[Row]:
+    """The lines of JSON of a process that is `given` some text, and on stderr why there are no more, if it fails."""
+    try:
+        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=limit_s, check=False)
+        output, why = done.stdout, ending(done) if done.returncode else ""
+    except subprocess.TimeoutExpired as late:
+        output, why = (late.stdout or b"").decode(), f"it took more than {limit_s:g} seconds"
+    if why:
+        print(f"{engine} is left out: {why}", file=sys.stderr)
+    return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 
 def ending(done: subprocess.CompletedProcess[str]) -> str:
