@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -282,6 +283,40 @@ def test_embeddings_are_the_pooled_hidden_states(nano: Model) -> None:
     head = nano.checkpoint.weights["embed_tokens"][0]
     logits = nano.logits(nano.tokenize(texts[0], add_bos=True))[-1]
     assert dequantise(head) @ last == pytest.approx(logits, abs=0.02 * float(np.abs(logits).max()))
+
+
+def test_what_is_put_back_goes_on_where_it_was(nano: Model) -> None:
+    """Too little memory for four texts at once: each gets all of its rows, once."""
+    texts = [f"word{number} " * 100 for number in range(4)]
+    tokens = [nano.tokenize(text, add_bos=True) for text in texts]
+    with headrace.load("nano", cache_bytes=208_896 * (2 * max(map(len, tokens)) // 64)) as model:
+        assert np.array_equal(model.embed(texts), nano.embed(texts))
+        found = by_choice(model.generate(texts, logprobs=0, echo=True, num_predict=4))
+        assert model.cache().preempted > 0
+    for ids, text, events in zip(tokens, texts, found, strict=True):
+        alone = tokens_of(nano.generate(text, logprobs=0, echo=True, num_predict=4))
+        assert [token.id for token in alone][: len(ids)] == ids
+        assert tokens_of(iter(events)) == alone
+
+
+def test_edges(nano: Model, tmp_path: Path) -> None:
+    assert nano.embed([]).shape == (0, nano.checkpoint.backbone.hidden_size)
+    assert list(nano.generate([])) == []
+    with pytest.raises(headrace.ModelNotFound, match="there is no such saved cache"):
+        nano.load_cache(tmp_path / "none")
+    with pytest.raises(FileInvalid, match="it cannot be written"):
+        nano.save_cache(Path("/proc/none/cache"))
+    prompt = nano.tokenize("Say", add_bos=True)
+    events = nano.generate("Say", format={"choices": ["hello there"]}, echo=True)
+    assert [token.id for token in tokens_of(events) if token.of_prompt] == prompt
+    for events_of_one in by_choice(nano.generate("One, two", n=3, echo=True, logprobs=0, num_predict=2)):
+        assert sum(token.of_prompt for token in tokens_of(iter(events_of_one))) == len(
+            nano.tokenize("One, two", add_bos=True)
+        )
+    before = threading.active_count()
+    with pytest.raises(RequestInvalid, match="draft is 'x'"):
+        headrace.load("nano", draft="x")  # type: ignore[arg-type]
+    assert threading.active_count() == before
 
 
 def test_what_cannot_be_embedded(nano: Model) -> None:

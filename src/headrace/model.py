@@ -27,7 +27,7 @@ from headrace.engine.scheduler import Scheduler
 from headrace.engine.snapshot import Snapshot
 from headrace.engine.speculation import MOST_DRAFTED, PromptLookup
 from headrace.engine.turns import Turns
-from headrace.errors import ContextExceeded, FileInvalid, RequestInvalid
+from headrace.errors import ContextExceeded, FileInvalid, ModelNotFound, RequestInvalid
 from headrace.events import Choice, Dropped, Event
 from headrace.machine import format_bytes, memory_bytes, usable_threads
 from headrace.reply import Decode, Reply
@@ -190,6 +190,8 @@ class Model:
         progress: packed.Progress = lambda *_: None,
         turns: Turns | None = None,
     ) -> None:
+        if draft not in ("lookup", None):
+            raise RequestInvalid(f"draft is {draft!r} but should be 'lookup' or None")
         self.checkpoint = source
         self.name = source.name
         self.num_ctx = _window(source, num_ctx)
@@ -219,8 +221,6 @@ class Model:
         scheduler = Scheduler(BlockCache(blocks, core.BLOCK_TOKENS), MAX_SEQUENCES, barred=gaps)
         self._engine = Engine(native, scheduler, turns)
         self.isa = core.chosen_isa() or core.load_core().isas()[0]
-        if draft not in ("lookup", None):
-            raise RequestInvalid(f"draft is {draft!r} but should be 'lookup' or None")
         self._drafting = draft is not None
         self._constraints = Constraints(Grammars(source.tokenizer, source.backbone.vocab_size, source.end_ids))
         self._kept = {id_ for name in KEPT_TOKENS if (id_ := source.tokenizer.id_of(name)) is not None}
@@ -352,17 +352,17 @@ class Model:
         prompts = [self.tokenize(text, add_bos=True) for text in ([texts] if isinstance(texts, str) else texts)]
         self._check_files()
         for prompt in prompts:
-            if not 0 < len(prompt) <= self.num_ctx:
+            if not prompt:
+                raise RequestInvalid("a text is empty, and this model has no token that would stand for it")
+            if len(prompt) > self.num_ctx:
                 raise ContextExceeded(len(prompt), self.num_ctx)
         sequences = [request.Sequence.start(p, Parameters(), len(p), wants="hidden") for p in prompts]
         pooled = np.zeros((len(prompts), self.checkpoint.backbone.hidden_size))
         for index, output in request.streams(sequences, lambda: [self._engine.submit(one) for one in sequences]):
-            if isinstance(output, np.ndarray):
-                pooled[index] = (
-                    output[-1] if pooling == "last" else pooled[index] + output.sum(axis=0, dtype=np.float64)
-                )
+            for row in output if isinstance(output, np.ndarray) else ():  # one by one: chunks must not change the sum
+                pooled[index] = row if pooling == "last" else pooled[index] + row
         if pooling == "mean":
-            pooled /= np.array([[len(prompt)] for prompt in prompts])
+            pooled /= np.array(list(map(len, prompts))).reshape(-1, 1)
         if normalise:
             pooled /= np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
         return pooled.astype(np.float32)
@@ -415,7 +415,10 @@ class Model:
         def save(scheduler: Scheduler, native: Any) -> Snapshot:
             return snapshot.save(Path(path), scheduler.cache, native, identity, self.name)
 
-        return self._engine.call(save)
+        try:
+            return self._engine.call(save)
+        except OSError as error:
+            raise FileInvalid(Path(path), f"it cannot be written ({error.strerror})") from error
 
     def load_cache(self, path: str | Path) -> int:
         """Adds a saved file to the prefix cache, as far as there is room; returns how many tokens it brought.
@@ -427,7 +430,12 @@ class Model:
         def load(scheduler: Scheduler, native: Any) -> int:
             return snapshot.load(Path(path), scheduler.cache, native, identity)
 
-        return self._engine.call(load)
+        try:
+            return self._engine.call(load)
+        except FileNotFoundError:
+            raise ModelNotFound(f"{path}: there is no such saved cache") from None
+        except OSError as error:
+            raise FileInvalid(Path(path), f"it cannot be read ({error.strerror})") from error
 
     def _identity(self) -> snapshot.Identity:
         return snapshot.Identity(fingerprint(self.checkpoint), self.kv, self.isa, core.BLOCK_TOKENS, self._block_bytes)
@@ -500,8 +508,8 @@ class Model:
 
     def _sequence(self, job: _Job, number: int = 0) -> request.Sequence:
         source, constraint, seed = self.checkpoint, job.constraint(), job.sampling.seed
-        if constraint and job.asked.of_tokens:
-            constraint.fast_forward = False  # each token gets a step of its own, for its log-probability
+        if constraint and (job.asked.of_tokens or job.asked.echo):
+            constraint.fast_forward = False  # each token gets a step of its own, for what is asked about it
         return request.Sequence.start(
             job.prompt,
             job.sampling if seed is None else replace(job.sampling, seed=seed + number),
@@ -515,6 +523,8 @@ class Model:
         )
 
     def _check(self, job: _Job) -> None:
+        if not job.prompt:
+            raise RequestInvalid("the prompt is empty: there is nothing that the model could continue")
         if len(job.prompt) >= self.num_ctx + (job.sampling.num_predict == 0):
             raise ContextExceeded(len(job.prompt), self.num_ctx)
         self._check_files()
@@ -537,8 +547,10 @@ class Model:
 
         def submit() -> None:
             for leader, *followers in groups:
-                leader.followers = followers
-                self._engine.submit(leader)
+                if not leader.asked.echo:
+                    leader.followers, followers = followers, []
+                for one in (leader, *followers):
+                    self._engine.submit(one)
 
         for index, output in request.streams([one for group in groups for one in group], submit):
             for event in replies[index].feed(output):

@@ -127,7 +127,7 @@ class Sequence:
 
     `followers` have the same prompt and wait until it has been computed. `blocks` are its blocks of the cache, the
     first of which it shares: `held`, which are full. `cached` tokens were there when it was first admitted. It has
-    `caught_up` once all its tokens have been computed.
+    `caught_up` once all its tokens have been computed. `told` of its prompt's tokens have got what is wanted of each.
     """
 
     ids: NDArray[np.int32]
@@ -147,6 +147,7 @@ class Sequence:
     length: int = 0
     computed: int = 0
     forced: int = 0
+    told: int = 0
     caught_up: bool = False
     followers: list[Sequence] = field(default_factory=list)
     cached: int = 0
@@ -211,9 +212,14 @@ class Sequence:
         return self.asked.echo and self.limit == self.prompt_tokens > 1
 
     @property
-    def reads_all(self) -> bool:
-        """Whether every token of the prompt must be computed, for something is wanted of each."""
-        return self.wants != "tokens" or self.asked.echo
+    def skippable(self) -> int:
+        """Tokens that need not be computed where they are in the cache.
+
+        All but the last one, whose logits are wanted; where something is wanted of each, those that have been `told`.
+        """
+        if self.wants != "tokens" or self.asked.echo:
+            return max(0, self.told - 1)
+        return self.length - 1
 
     @property
     def generated(self) -> int:

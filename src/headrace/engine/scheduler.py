@@ -97,8 +97,11 @@ class Scheduler:
         first = 0
         for part in parts:
             sequence = part.sequence
+            known = max(0, sequence.told - sequence.computed)  # given out before it was put back
             self._advance(sequence, part.count)
-            sequence.outputs.put(rows[first : first + part.count])
+            if known < part.count:
+                sequence.outputs.put(rows[first + known : first + part.count])
+                sequence.told = sequence.computed
             first += part.count
             if sequence.computed == sequence.length:
                 self._finish(sequence, "stop")
@@ -122,7 +125,7 @@ class Scheduler:
                 self._disband(sequence)
                 sequence.outputs.put(CacheExceeded(sequence.length, self.cache.capacity))
                 continue
-            chain = [] if sequence.reads_all else self.cache.match(sequence.ids[: sequence.length - 1])
+            chain = self.cache.match(sequence.ids[: sequence.skippable])
             self.cache.hold(chain)
             missing = self.cache.blocks_for(sequence.length) - len(chain)
             if self.running and missing + len(self.running) > self.cache.available:
@@ -246,11 +249,14 @@ class Scheduler:
     def _commit(self, outcome: Outcome) -> int:
         """How many tokens of the part's draft held."""
         part, sequence = outcome.part, outcome.part.sequence
-        if part.targets and sequence.computed == 0:
+        if part.targets and not sequence.told:
             sequence.outputs.put(Chosen(int(sequence.ids[0]), None, of_prompt=True))
+            sequence.told = 1
         for row, target in enumerate(part.targets):
-            if target >= 0:
+            place = sequence.computed + row + 1
+            if target >= 0 and place == sequence.told:
                 sequence.outputs.put(outcome.chosen(row, of_prompt=True))
+                sequence.told += 1
         self._advance(sequence, part.count - len(part.draft))
         sequence.rewind = 0
         if part.draft:
