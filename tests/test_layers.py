@@ -22,6 +22,7 @@ TIERS = (
     ("defaults",),
     ("checkpoint",),
     ("summary", "convert", "synthetic", "bench", "words"),
+    ("budget", "binding", "reply"),
     ("model",),
     ("cli",),
 )

@@ -68,6 +68,13 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Memory that keys and values may take: 2GB, 500MiB.",
 )
 @click.option(
+    "--draft",
+    metavar="lookup|none|MODEL",
+    default="lookup",
+    help="Where guesses of the next tokens come from, which make answers faster and never change them: the text so far "
+    "(lookup, the default) or a small MODEL of the same vocabulary.",
+)
+@click.option(
     "--keep-alive", metavar="DURATION", default="0", help="How long /load keeps the former model: 5m, 300, -1."
 )
 @click.option("--hide-thinking", is_flag=True, help="Do not show what the model thinks aloud.")
@@ -91,6 +98,7 @@ def command(
     threads: int | None,
     kv: str | None,
     cache_bytes: int | None,
+    draft: str,
     keep_alive: str,
     hide_thinking: bool,
     nowordwrap: bool,
@@ -124,7 +132,8 @@ def command(
         parameters={name: value for name, value in sampling.items() if value not in (None, ())},
     )
     own = tuple(map(find_tool, functions))
-    session = Session.open(model, settings, tools, num_ctx, Runtime(threads, kv, cache_bytes), own, trust_tools)
+    runtime = Runtime(threads, kv, cache_bytes, None if draft == "none" else draft)
+    session = Session.open(model, settings, tools, num_ctx, runtime, own, trust_tools)
     with contextlib.closing(session):
         if question is None:
             from headrace.cli._repl import converse
