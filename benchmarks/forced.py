@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.engine.request import Parameters
+from headrace.engine.parameters import Parameters
 from headrace.engine.request import Sequence as Asked
 from headrace.engine.speculation import Drafter
 from headrace.model import Model

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from headrace import model, synthetic
+from headrace import budget, model, synthetic
 from headrace.cli import headrace as cli
 from headrace.engine import core, pace, scheduler, speculation
 
@@ -34,7 +34,7 @@ def test_files_are_named_all() -> None:
     "sentence",
     [
         f"Up to {model.MAX_SEQUENCES} sequences",
-        f"what {model.CACHED_WINDOWS} full windows need",
+        f"what {budget.CACHED_WINDOWS} full windows need",
         f"what its grammar forces, up to {scheduler.MOST_FORCED}",
         f"A chunk has {pace.CHUNK_TOKENS} tokens",
         f"multiples of {pace.LEAST_TOKENS} and at least {pace.LEAST_TOKENS}",

@@ -113,6 +113,11 @@ def a_large_model(gguf: Path, monkeypatch: pytest.MonkeyPatch, **_: Any) -> None
     headrace.load(gguf, num_ctx=512)
 
 
+def a_large_cache(gguf: Path, monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
+    monkeypatch.setattr(model, "memory_bytes", lambda: 1_100_000)
+    headrace.load(gguf, num_ctx=512, cache_bytes=1_000_000)
+
+
 def an_unreadable_template(folder: Path, **_: Any) -> None:
     (folder / "chat_template.jinja").write_text("{{ bos_token }}\n{% if %}")
     headrace.load(folder)
@@ -200,14 +205,26 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
     "a window larger than memory": (
         a_large_window,
         RequestInvalid,
-        "model needs 0.73 MB for its weights and 0.14 MB for a window of 512 tokens, but this machine has 0.80 MB of "
+        "model needs 0.73 MB for its weights and 0.27 MB for a window of 512 tokens, but this machine has 0.80 MB of "
         "memory: ask for a smaller window with --num-ctx",
     ),
     "a model larger than memory": (
         a_large_model,
         RequestInvalid,
-        "model needs 0.73 MB for its weights and 0.14 MB for a window of 512 tokens, but this machine has 0.10 MB of "
+        "model needs 0.73 MB for its weights and 0.27 MB for a window of 512 tokens, but this machine has 0.10 MB of "
         "memory: take a smaller model",
+    ),
+    "a cache larger than memory": (
+        a_large_cache,
+        RequestInvalid,
+        "model needs 0.73 MB for its weights and may take 1.00 MB for its cache, but this machine has 1.10 MB of "
+        "memory: give the cache less with --cache-bytes",
+    ),
+    "a draft model of another vocabulary": (
+        lambda gguf, **_: headrace.load(gguf, draft="nano").close(),
+        Unsupported,
+        "the draft model nano has another vocabulary: its token 8 is '<|tool_list_start|>' and not '!': take one "
+        "that has the same tokenizer",
     ),
     "an unreadable template": (
         an_unreadable_template,

@@ -21,7 +21,8 @@ TIERS = (
     ("engine", "tools"),
     ("defaults",),
     ("checkpoint",),
-    ("summary", "convert", "synthetic", "bench", "words", "reply"),
+    ("summary", "convert", "synthetic", "bench", "words"),
+    ("budget", "binding", "reply"),
     ("model",),
     ("cli",),
 )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from headrace.machine import available_memory_bytes, memory_bytes, usable_threads
+from headrace.machine import available_memory_bytes, memory_bytes, peak_memory_bytes, usable_threads
 
 V2 = "0::/user.slice/app\n"
 V1 = "3:memory:/box\n2:cpu,cpuacct:/box\n0::/\n"
@@ -119,3 +122,13 @@ def test_this_machine_has_some() -> None:
     assert usable_threads() >= 1
     assert memory_bytes() is None or memory_bytes() > 1 << 28
     assert available_memory_bytes() is None or 0 < available_memory_bytes() <= memory_bytes()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of Linux's status file")
+def test_the_peak_is_this_programs_own(tmp_path: Path) -> None:
+    """And not that of whoever started it, which getrusage would count."""
+    large = np.ones(200 << 20, np.uint8)
+    code = "from headrace.machine import peak_memory_bytes; print(peak_memory_bytes())"
+    peak = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert 1 << 20 < peak < large.size < peak_memory_bytes()
+    assert peak_memory_bytes(machine(tmp_path, {"proc/self/status": "VmPeak:\t9 kB\nVmHWM:\t  7 kB\n"})) == 7 << 10

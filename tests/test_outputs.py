@@ -314,8 +314,8 @@ def test_edges(nano: Model, tmp_path: Path) -> None:
             nano.tokenize("One, two", add_bos=True)
         )
     before = threading.active_count()
-    with pytest.raises(RequestInvalid, match="draft is 'x'"):
-        headrace.load("nano", draft="x")  # type: ignore[arg-type]
+    with pytest.raises(RequestInvalid, match="draft is 5 but should be"):
+        headrace.load("nano", draft=5)  # type: ignore[arg-type]
     assert threading.active_count() == before
 
 

@@ -48,9 +48,10 @@ def test_quantisation_by_kind_adds_up_to_the_file(path: Path, facts: dict[str, A
 
 
 def test_memory_is_weights_and_a_full_cache(facts: dict[str, Any]) -> None:
-    """Two attention layers of 2 heads of 8, two convolutions that keep 2 inputs of 48 floats for every block."""
+    """Two attention layers of 2 heads of 8, which take 16, and two convolutions that keep 2 inputs of 48 floats for
+    every block."""
     blocks = 4096 // BLOCK_TOKENS
-    keys_and_values = 4096 * 2 * (2 * 2 * 8) * 2  # fp16
+    keys_and_values = 4096 * 2 * (2 * 2 * 16) * 2  # fp16
     inputs = blocks * 2 * (2 * 48) * 4
     assert facts["memory"]["4096"]["cache"] == keys_and_values + inputs
     assert facts["memory"]["32768"]["total"] > facts["memory"]["4096"]["total"]

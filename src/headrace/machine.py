@@ -108,7 +108,12 @@ def _total_memory(root: Path) -> int | None:
 
 
 def _of_meminfo(root: Path, wanted: str) -> int | None:
-    for line in _read(root / "proc/meminfo").splitlines():
+    return _of_lines(root / "proc/meminfo", wanted)
+
+
+def _of_lines(file: Path, wanted: str) -> int | None:
+    """Bytes, of a file with lines as "MemTotal:    1024 kB"."""
+    for line in _read(file).splitlines():
         name, _, rest = line.partition(":")
         if name == wanted and rest.split()[:1] and rest.split()[0].isdigit():
             return int(rest.split()[0]) * 1024
@@ -123,8 +128,13 @@ def _read(path: Path) -> str:
         return ""
 
 
-def peak_memory_bytes() -> int:
-    """The most memory that this process has had resident so far."""
+def peak_memory_bytes(root: Path = ROOT) -> int:
+    """The most memory that this process has had resident so far.
+
+    Linux's getrusage counts what its parent had before this program began, so there its status file is read.
+    """
+    if (peak := _of_lines(root / "proc/self/status", "VmHWM")) is not None:
+        return peak
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

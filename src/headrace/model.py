@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
-from mmap import mmap
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, overload
@@ -15,24 +14,23 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace import checkpoint
+from headrace import binding, checkpoint
+from headrace.budget import Need
 from headrace.checkpoint import Checkpoint, fingerprint
 from headrace.engine import core, packed, request, snapshot
 from headrace.engine.cache import BlockCache
 from headrace.engine.engine import Engine
 from headrace.engine.parameters import Parameters
 from headrace.engine.request import Asked
-from headrace.engine.residents import KEEP_ALIVE_S, Candidate, Residents
+from headrace.engine.residents import KEEP_ALIVE_S, Candidate, Residents, default_budget
 from headrace.engine.scheduler import Scheduler
 from headrace.engine.snapshot import Snapshot
-from headrace.engine.speculation import MOST_DRAFTED, PromptLookup
+from headrace.engine.speculation import MOST_DRAFTED, Drafter, PromptLookup
 from headrace.engine.turns import Turns
 from headrace.errors import ContextExceeded, FileInvalid, ModelNotFound, RequestInvalid
 from headrace.events import Choice, Dropped, Event
-from headrace.machine import format_bytes, memory_bytes, usable_threads
+from headrace.machine import memory_bytes, usable_threads
 from headrace.reply import Decode, Reply
-from headrace.summary import block_bytes
-from headrace.summary import memory_bytes as needed_bytes
 from headrace.text import window
 from headrace.text.calls import ReplyParser
 from headrace.text.constraint import Constraint, Constraints, Form
@@ -42,14 +40,11 @@ from headrace.text.repair import write_calls
 from headrace.text.stream import TextStream
 from headrace.tools.loop import MAX_ROUNDS, AnyTool, Approve, Toolbox, converse, toolbox_of
 from headrace.tools.schema import parameters_of
-from headrace.weights.mapped import check_whole, files_behind
-from headrace.weights.tensor import Weights
+from headrace.weights.mapped import check_whole
 
 MAX_SEQUENCES = 16  # that decode together
 MOST_ANSWERS = 128  # to one request
 MOST_LOGPROBS = 20  # likely tokens, for each token
-MOST_BLOCKS = 2**24  # of a cache; memory runs out long before
-CACHED_WINDOWS = 16  # full windows that the cache holds at most, unless it is told a size
 KEPT_TOKENS = (
     "<|tool_call_start|>",
     "<|tool_call_end|>",
@@ -68,7 +63,7 @@ def load(
     threads: int | None = None,
     kv: str | None = None,
     cache_bytes: int | None = None,
-    draft: Literal["lookup"] | None = "lookup",
+    draft: str | Path | None = "lookup",
     progress: packed.Progress = lambda *_: None,
 ) -> Model:
     """Loads `nano` (the embedded model), `smollm2` (where its package is installed), a GGUF file, or a model folder.
@@ -76,15 +71,27 @@ def load(
     `num_ctx` is the context window in tokens (default: the model card's), `threads` the processors to use (default: as
     many as this process may keep busy), `kv` how keys and values are kept: "fp16" (the default) or "int8", which takes
     half the memory and is faster in long contexts. `cache_bytes` is the memory that keys and values may take, all
-    sequences and what is kept of ended ones together (default: what 16 full windows need, but not more than half of
-    what the weights leave of the memory); none of it is taken before it is used. `draft` says where drafts come from:
-    "lookup" finds them in the context, None tries none; the answers are the same. A large GGUF is packed at its first
-    start, into the user's cache: `progress` is told the bytes done, and all. Raises a UserError that says what is wrong
-    with the file or the numbers.
+    sequences and what is kept of ended ones together, those of a draft model too (default: what 16 full windows need,
+    but not more than half of what the weights leave of the memory); none of it is taken before it is used. A window may
+    be larger than that: a reply ends, with the reason "length", where the memory does. `draft` says where drafts come
+    from: "lookup" finds them in the context, a small model of the same vocabulary (named as the large one) guesses
+    them, None tries none; the answers are the same. A large GGUF is packed at its first start, into the user's cache:
+    `progress` is told the bytes done, and all. Raises a UserError that says what is wrong with the file or the numbers.
     """
     source = checkpoint.read(name_or_path)
+    if draft is not None and not isinstance(draft, str | Path):
+        raise RequestInvalid(f"draft is {draft!r} but should be 'lookup', a model, or None")
+    drafts: Literal["lookup"] | Checkpoint | None = "lookup"
+    if draft != "lookup":
+        drafts = None if draft is None else checkpoint.read(draft)
     return Model(
-        source, num_ctx=num_ctx, threads=threads, kv=kv, cache_bytes=cache_bytes, draft=draft, progress=progress
+        source,
+        num_ctx=num_ctx,
+        threads=threads,
+        kv=kv,
+        cache_bytes=cache_bytes,
+        draft=drafts,
+        progress=progress,
     )
 
 
@@ -100,11 +107,13 @@ def residents(
 ) -> Residents[Model]:
     """Several models, each loaded when it is first leased by a name or path as `load` knows them. See `Residents`.
 
-    `num_ctx`, `threads`, `kv` and `cache_bytes` (by default one full window) are those of `load`, for each of them;
-    they step in turns, so each has all `threads`.
+    `num_ctx`, `threads`, `kv` and `cache_bytes` (by default one full window, or what there is memory for) are those of
+    `load`, for each of them; they step in turns, so each has all `threads`.
     """
-    find = partial(candidate, num_ctx=num_ctx, threads=threads, kv=kv, cache_bytes=cache_bytes)
-    return Residents(find, budget_bytes, max_models=max_models, keep_alive_s=keep_alive_s)
+    budget = default_budget() if budget_bytes is None else budget_bytes
+    options: dict[str, Any] = {"num_ctx": num_ctx, "threads": threads, "kv": kv, "cache_bytes": cache_bytes}
+    find = partial(candidate, **options, budget_bytes=budget)
+    return Residents(find, budget, max_models=max_models, keep_alive_s=keep_alive_s)
 
 
 def candidate(
@@ -114,21 +123,22 @@ def candidate(
     threads: int | None = None,
     kv: str | None = None,
     cache_bytes: int | None = None,
+    budget_bytes: int | None = None,
 ) -> Candidate[Model]:
-    """A model that may be loaded, and what it takes: its weights and its cache, by default one window of `num_ctx`.
+    """A model that may be loaded, and what it takes: its weights and its cache.
 
-    Raises a UserError that says what is wrong with the file or the numbers.
+    The cache is by default one window of `num_ctx`, or what of it fits into `budget_bytes` with the weights, but not
+    less than a small window. Raises a UserError that says what is wrong with the file or the numbers.
     """
     source = checkpoint.read(name_or_path)
-    window = _window(source, num_ctx)
-
-    needed = needed_bytes(source, window, kv)
-    cache = needed["cache"] if cache_bytes is None else cache_bytes
+    window, need = _window(source, num_ctx), Need.of(source, kv)
+    blocks = need.blocks(window, cache_bytes, memory_bytes(), windows=1, most_bytes=budget_bytes)
+    cache = blocks * need.block
 
     def load_it(turns: Turns) -> Model:
         return Model(source, num_ctx=window, threads=threads, kv=kv, cache_bytes=cache, turns=turns)
 
-    return Candidate(needed["weights"] + cache, load_it)
+    return Candidate(need.weights + cache, load_it)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,42 +196,28 @@ class Model:
         threads: int | None = None,
         kv: str | None = None,
         cache_bytes: int | None = None,
-        draft: Literal["lookup"] | None = "lookup",
+        draft: Literal["lookup"] | Checkpoint | None = "lookup",
         progress: packed.Progress = lambda *_: None,
         turns: Turns | None = None,
     ) -> None:
-        if draft not in ("lookup", None):
-            raise RequestInvalid(f"draft is {draft!r} but should be 'lookup' or None")
         self.checkpoint = source
         self.name = source.name
         self.num_ctx = _window(source, num_ctx)
         self.threads = usable_threads() if threads is None else threads
         _check_size("threads", self.threads, 1024)
         self.kv = core.kv_type(source.weights, kv)
-        _check_memory(source, self.num_ctx, self.kv, memory_bytes())
-        blocks = _blocks(source, self.num_ctx, self.kv, cache_bytes, memory_bytes())
-        check_whole(source.path, _files(source.weights))
-        weights = packed.in_panels(source.path, source.weights, progress)
-        self._files = _files(weights)
-        try:
-            native = core.build(
-                source.plan,
-                weights,
-                vocab_size=source.backbone.vocab_size,
-                blocks=blocks,
-                threads=self.threads,
-                kv=self.kv,
-                draft_slots=MAX_SEQUENCES,
-                max_rewind=MOST_DRAFTED,
-            )
-        except ValueError as error:  # weights whose shapes do not fit each other
-            raise FileInvalid(source.path, str(error)) from None
+        small = draft if isinstance(draft, Checkpoint) else None
+        blocks = Need.of(source, kv, small).blocks(self.num_ctx, cache_bytes, memory_bytes())
+        options: dict[str, Any] = {"blocks": blocks, "threads": self.threads, "kv": kv, "progress": progress}
+        self._draft_model = small and binding.bind_draft(small, source, slots=MAX_SEQUENCES, **options)
+        native, self._files = binding.bind(source, slots=MAX_SEQUENCES, max_rewind=MOST_DRAFTED, **options)
         self._block_bytes = native.block_bytes
         gaps = np.array(source.tokenizer.gaps(source.backbone.vocab_size), np.int32)
         scheduler = Scheduler(BlockCache(blocks, core.BLOCK_TOKENS), MAX_SEQUENCES, barred=gaps)
         self._engine = Engine(native, scheduler, turns)
+        self._cache_tokens = scheduler.cache.capacity
         self.isa = core.chosen_isa() or core.load_core().isas()[0]
-        self._drafting = draft is not None
+        self._looking_up = draft == "lookup"
         self._constraints = Constraints(Grammars(source.tokenizer, source.backbone.vocab_size, source.end_ids))
         self._kept = {id_ for name in KEPT_TOKENS if (id_ := source.tokenizer.id_of(name)) is not None}
 
@@ -418,7 +414,7 @@ class Model:
         try:
             return self._engine.call(save)
         except OSError as error:
-            raise FileInvalid(Path(path), f"it cannot be written ({error.strerror})") from error
+            raise FileInvalid(Path(path), f"it cannot be written: {error.strerror}") from error
 
     def load_cache(self, path: str | Path) -> int:
         """Adds a saved file to the prefix cache, as far as there is room; returns how many tokens it brought.
@@ -435,7 +431,7 @@ class Model:
         except FileNotFoundError:
             raise ModelNotFound(f"{path}: there is no such saved cache") from None
         except OSError as error:
-            raise FileInvalid(Path(path), f"it cannot be read ({error.strerror})") from error
+            raise FileInvalid(Path(path), f"it cannot be read: {error.strerror}") from error
 
     def _identity(self) -> snapshot.Identity:
         return snapshot.Identity(fingerprint(self.checkpoint), self.kv, self.isa, core.BLOCK_TOKENS, self._block_bytes)
@@ -451,6 +447,8 @@ class Model:
     def close(self) -> None:
         """Ends what runs and frees the engine."""
         self._engine.close()
+        if self._draft_model:
+            self._draft_model.close()
 
     def __enter__(self) -> Model:
         return self
@@ -464,7 +462,8 @@ class Model:
         return self.checkpoint.defaults.parameters.override(**given)
 
     def _window(self, sampling: Parameters) -> window.Window:
-        return window.Window.of(self.num_ctx, sampling.num_predict)
+        """That of the model, or what of it the cache has memory for."""
+        return window.Window.of(min(self.num_ctx, self._cache_tokens), sampling.num_predict)
 
     def _prompt(
         self, messages: Sequence[Message], toolbox: Toolbox, sampling: Parameters, form: Form, policy: str
@@ -518,9 +517,14 @@ class Model:
             text=TextStream(source.tokenizer, job.sampling.stop, job.keep),
             constraint=constraint,
             asked=job.asked,
-            drafter=PromptLookup() if self._drafting else None,
+            drafter=self._drafter(),
             loop_guard=job.loop_guard,
         )
+
+    def _drafter(self) -> Drafter | None:
+        if self._draft_model:
+            return self._draft_model.drafter()
+        return PromptLookup() if self._looking_up else None
 
     def _check(self, job: _Job) -> None:
         if not job.prompt:
@@ -559,6 +563,8 @@ class Model:
     def _check_files(self) -> None:
         """The weights are mapped, not read: a file that somebody cut off is noticed here, and not where it kills."""
         check_whole(self.checkpoint.path, self._files)
+        if self._draft_model:
+            self._draft_model.check()
 
     def _check_ids(self, ids: Sequence[int]) -> None:
         if not 0 < len(ids) <= self.num_ctx:
@@ -577,10 +583,6 @@ def _asked(logprobs: int | None, experts: bool) -> Asked:
     return Asked(logprobs, experts=experts)
 
 
-def _files(weights: Weights) -> tuple[mmap, ...]:
-    return files_behind(tensor.data for tensors in weights.values() for tensor in tensors)
-
-
 def _window(source: Checkpoint, num_ctx: int | None) -> int:
     """In tokens: what was asked for, else the model's own."""
     window = source.context_length if num_ctx is None else num_ctx
@@ -591,31 +593,3 @@ def _window(source: Checkpoint, num_ctx: int | None) -> int:
 def _check_size(name: str, value: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise RequestInvalid(f"{name} is {value!r} but should be a whole number from 1 to {most}")
-
-
-def _check_memory(source: Checkpoint, num_ctx: int, kv: str, available: int | None) -> None:
-    """RequestInvalid unless weights and one full window fit into `available` bytes of memory (None: not known)."""
-    needed = needed_bytes(source, num_ctx, kv)
-    if available is None or needed["total"] <= available:
-        return
-    weights, cache, memory = map(format_bytes, (needed["weights"], needed["cache"], available))
-    advice = "ask for a smaller window with --num-ctx" if needed["weights"] < available else "take a smaller model"
-    raise RequestInvalid(
-        f"{source.name} needs {weights} for its weights and {cache} for a window of {num_ctx} tokens, "
-        f"but this machine has {memory} of memory: {advice}"
-    )
-
-
-def _blocks(source: Checkpoint, num_ctx: int, kv: str, cache_bytes: int | None, available: int | None) -> int:
-    """Blocks of the cache: as many as `cache_bytes` pay for, or what is sensible in `available` bytes of memory."""
-    each = block_bytes(source, kv)
-    window = -(-num_ctx // core.BLOCK_TOKENS)
-    if cache_bytes is None:
-        spare = None if available is None else (available - needed_bytes(source, 0, kv)["weights"]) // 2 // each
-        return window * CACHED_WINDOWS if spare is None else max(1, min(window * CACHED_WINDOWS, spare))
-    if isinstance(cache_bytes, bool) or not isinstance(cache_bytes, int) or cache_bytes < each:
-        raise RequestInvalid(
-            f"cache_bytes is {cache_bytes!r} but should be a whole number from {each} on: a block of "
-            f"{core.BLOCK_TOKENS} tokens takes that much"
-        )
-    return min(cache_bytes // each, MOST_BLOCKS)

@@ -97,15 +97,22 @@ def memory_bytes(source: Checkpoint, window: int, kv: str | None = None) -> dict
 
 
 def block_bytes(source: Checkpoint, kv: str | None = None) -> int:
-    """Of one block of the cache: keys and values of its tokens, and the convolution's inputs after the last one."""
+    """Of one block of the cache: keys and values of its tokens, and the convolution's inputs after the last one.
+
+    As the core lays them out: heads of whole units of 16 numbers, inputs of whole lines of 64 bytes.
+    """
     backbone = source.backbone
     layers = Counter(backbone.layer_types)
     kept = kv_type(source.weights, kv)
     scale = 4 if kept == "int8" else 0  # of each head
-    token = 2 * backbone.num_key_value_heads * (backbone.head_dim * KV[kept] + scale)
+    token = 2 * backbone.num_key_value_heads * (_round_up(backbone.head_dim, 16) * KV[kept] + scale)
     taps = backbone.conv_taps if isinstance(backbone, lfm2.Config) else 1
-    inputs = 4 * (taps - 1) * backbone.hidden_size  # float32
+    inputs = _round_up(4 * (taps - 1) * backbone.hidden_size, 64)  # float32
     return BLOCK_TOKENS * layers[lfm2.ATTENTION] * token + layers[lfm2.CONV] * inputs
+
+
+def _round_up(number: int, unit: int) -> int:
+    return -(-number // unit) * unit
 
 
 def describe_plan(source: Checkpoint) -> list[str]:

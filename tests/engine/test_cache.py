@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from headrace.engine import snapshot
-from headrace.engine.batch import Batch, Stepped
+from headrace.engine.batch import Batch, Stepped, no_ids
 from headrace.engine.cache import Block, BlockCache
+from headrace.engine.draft_model import DraftModel, ModelDrafter
 from headrace.engine.pace import LEAST_TOKENS, Pace
 from headrace.engine.parameters import Parameters
 from headrace.engine.request import Finished, Sequence
 from headrace.engine.scheduler import Scheduler
 from headrace.engine.speculation import PromptLookup
 from headrace.errors import CacheExceeded
-from tests.engine.cores import BLOCK, BlockCore, of_all, plus_one
+from tests.engine.cores import BLOCK, VOCABULARY, BlockCore, of_all, plus_one
+from tests.engine.test_draft_model import SureCore
 
 
 class Desk:
@@ -241,6 +243,11 @@ def a_letter(context: list[int]) -> int:
     return of_all(context) % 2
 
 
+def nearly(context: list[int]) -> int:
+    """A small model's guess at it: right two times of three."""
+    return a_letter(context) if len(context) % 3 else 1 - a_letter(context)
+
+
 IDENTITY = snapshot.Identity("a model", "fp16", "scalar", BLOCK, BlockCore.block_bytes)
 PROMPTS = st.lists(st.integers(0, 1), min_size=1, max_size=24)  # of two letters: they begin alike again and again
 
@@ -251,15 +258,16 @@ class Anything(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.desk = Desk(9, max_sequences=3, rule=a_letter)
+        self.small = DraftModel(SureCore(nearly), BlockCache(8, BLOCK), [0, 1, 2], VOCABULARY, 1000, no_ids())
         self.asked: list[Sequence] = []
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "cache"
 
-    @rule(prompt=PROMPTS, num_predict=st.integers(0, 12), followers=st.integers(0, 2), drafts=st.booleans())
-    def submit(self, prompt: list[int], num_predict: int, followers: int, drafts: bool) -> None:
+    @rule(prompt=PROMPTS, num_predict=st.integers(0, 12), followers=st.integers(0, 2), drafts=st.integers(0, 2))
+    def submit(self, prompt: list[int], num_predict: int, followers: int, drafts: int) -> None:
         leader = self.desk.submit(prompt, num_predict, followers)
         for one in (leader, *leader.followers):
-            one.drafter = PromptLookup() if drafts else None
+            one.drafter = (None, PromptLookup(), self.small.drafter())[drafts]
             self.asked.append(one)
 
     @rule(steps=st.integers(1, 6))
@@ -309,12 +317,26 @@ class Anything(RuleBasedStateMachine):
         used = [one.slot for one in scheduler.running if one.slot >= 0]
         assert sorted([*scheduler.slots, *used]) == list(range(scheduler.max_sequences))
 
+    @invariant()
+    def the_draft_model_has_all_its_blocks_and_slots(self) -> None:
+        """Only drafters of running sequences hold any."""
+        small, cache = self.small, self.small.cache
+        drafters = [one.drafter for one in self.desk.scheduler.running if isinstance(one.drafter, ModelDrafter)]
+        drafting = [drafter.own for drafter in drafters if drafter.own]
+        private = [number for own in drafting for number in own.blocks[len(own.held) :]]
+        tree = chain_of(cache)
+        assert sorted([*cache.free, *private, *(block.number for block in tree)]) == list(range(cache.count))
+        assert sorted([*small.slots, *(own.slot for own in drafting)]) == [0, 1, 2]
+        for block in tree:
+            assert block.users == sum(block in own.held for own in drafting)
+
     def teardown(self) -> None:
         self.desk.run()
         for one in self.asked:
             assert finished(one).reason in ("length", "cancelled")
             assert one.cancelled or one.generated == min(one.parameters.num_predict, 36 - one.prompt_tokens)
         assert self.desk.scheduler.cache.available == self.desk.scheduler.cache.count
+        assert self.small.cache.available == self.small.cache.count
         self.folder.cleanup()
 
 
@@ -331,7 +353,7 @@ def test_ten_thousand_operations() -> None:
         match rng.choice(6, p=(0.15, 0.72, 0.08, 0.02, 0.015, 0.015)):
             case 0:
                 prompt = rng.integers(0, 2, rng.integers(1, 25)).tolist()
-                machine.submit(prompt, int(rng.integers(0, 13)), int(rng.integers(0, 3)), bool(rng.integers(2)))
+                machine.submit(prompt, int(rng.integers(0, 13)), int(rng.integers(0, 3)), int(rng.integers(0, 3)))
             case 1:
                 machine.step(int(rng.integers(1, 7)))
             case 2:
@@ -343,9 +365,11 @@ def test_ten_thousand_operations() -> None:
             case _:
                 machine.load()
         machine.every_block_is_in_one_place()
+        machine.the_draft_model_has_all_its_blocks_and_slots()
         if number % 500 == 499:
             machine.answers_are_those_of_a_model_that_reads_everything()
             machine.asked = machine.asked[-200:]
     machine.folder.cleanup()
     assert machine.desk.scheduler.cache.evicted > 1000
     assert machine.desk.scheduler.preempted > 10
+    assert machine.small.cache.evicted > 100

@@ -55,6 +55,7 @@ class Runtime:
     threads: int | None = None
     kv: str | None = None
     cache_bytes: int | None = None
+    draft: str | None = "lookup"
 
     def load(self, name: str, num_ctx: int | None = None) -> Model:
         return load(
@@ -63,6 +64,7 @@ class Runtime:
             threads=self.threads,
             kv=self.kv,
             cache_bytes=self.cache_bytes,
+            draft=self.draft,
             progress=progress(PACKING),
         )
 

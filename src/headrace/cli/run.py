@@ -96,6 +96,13 @@ def sampling_options(command: Command) -> Command:
 @options(*RUNTIME)
 @click.option("--cache", metavar="NAME", help="Load what `headrace cache save NAME` saved, before the first answer.")
 @click.option(
+    "--draft",
+    metavar="lookup|none|MODEL",
+    default="lookup",
+    help="Where guesses of the next tokens come from, which make answers faster and never change them: the text so far "
+    "(lookup, the default) or a small MODEL of the same vocabulary.",
+)
+@click.option(
     "--keep-alive", metavar="DURATION", default="0", help="How long /load keeps the former model: 5m, 300, -1."
 )
 @click.option("--hide-thinking", is_flag=True, help="Do not show what the model thinks aloud.")
@@ -121,6 +128,7 @@ def command(
     kv: str | None,
     cache_bytes: int | None,
     cache: str | None,
+    draft: str,
     keep_alive: str,
     hide_thinking: bool,
     nowordwrap: bool,
@@ -155,7 +163,7 @@ def command(
         parameters={name: value for name, value in sampling.items() if value not in (None, ())},
     )
     own = tuple(map(find_tool, functions))
-    runtime = Runtime(threads, kv, cache_bytes)
+    runtime = Runtime(threads, kv, cache_bytes, None if draft == "none" else draft)
     session = Session.open(model, settings, tools, num_ctx, runtime, own, trust_tools, cache)
     with contextlib.closing(session):
         if question is None:

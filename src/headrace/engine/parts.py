@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence as SequenceOf
 
 import numpy as np
@@ -78,4 +79,10 @@ def draft_of(sequence: Sequence, costs: StepCosts, others: int) -> list[int]:
     if sequence.drafter is None or (plain := costs.seconds.get(others)) is None:
         return []
     most = min(sequence.ledger.allowed(plain / others), sequence.limit - sequence.length - 1)
-    return sequence.drafter.propose(sequence.ids[: sequence.length], most) if most > 0 else []
+    context = sequence.ids[: sequence.length]
+    if most <= 0 or not sequence.drafter.read(context):
+        return []
+    started = time.perf_counter()
+    draft = sequence.drafter.propose(context, most)
+    sequence.ledger.pay(time.perf_counter() - started)
+    return draft

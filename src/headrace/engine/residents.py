@@ -134,7 +134,7 @@ class Residents(Generic[M]):
         keep_alive_s: float = KEEP_ALIVE_S,
         clock: Clock | None = None,
     ) -> None:
-        self.budget_bytes = _default_budget() if budget_bytes is None else budget_bytes
+        self.budget_bytes = default_budget() if budget_bytes is None else budget_bytes
         self.max_models = sys.maxsize if max_models is None else max_models
         if self.max_models < 1:
             raise RequestInvalid(f"max_models is {max_models!r} but should be a number from 1")
@@ -413,7 +413,8 @@ def _seconds(keep_alive_s: float) -> float:
     return keep_alive_s
 
 
-def _default_budget() -> int:
+def default_budget() -> int:
+    """Bytes that all models together may take, where nothing is said."""
     available = available_memory_bytes()
     return sys.maxsize if available is None else int(available * SHARE)
 

@@ -205,6 +205,8 @@ class Scheduler:
         self.cache.release(sequence.held)
         self.cache.give_back(sequence.blocks[len(sequence.held) :])
         sequence.held, sequence.blocks, sequence.rewind = [], [], 0
+        if sequence.drafter:
+            sequence.drafter.close()
         if sequence.slot >= 0:
             self.slots.append(sequence.slot)
             sequence.slot = -1

@@ -1,10 +1,11 @@
 """Drafts: tokens that may come next, verified many at a time, so that a step gives more than one token.
 
 Prompt lookup (Saxena 2023, https://github.com/apoorvumang/prompt-lookup-decoding): what followed the last few tokens
-when they stood in the context before is likely to follow them again: in editing, extraction, code, tables. Rows of one
-step give the same bits as steps of one row, and a row draws by its position, so a token is kept exactly where the model
-would have taken it without a draft: the output never depends on drafts, greedy or sampled. What a wrong draft costs is
-time, and the ledger keeps that within bounds.
+when they stood in the context before is likely to follow them again: in editing, extraction, code, tables. Elsewhere a
+small model may guess better (`headrace.engine.draft_model`). Rows of one step give the same bits as steps of one row,
+and a row draws by its position, so a token is kept exactly where the model would have taken it without a draft: the
+output never depends on drafts, greedy or sampled. What drafts cost is time, that of making them and that of verifying
+wrong ones, and the ledger keeps it within bounds.
 """
 
 from __future__ import annotations
@@ -25,10 +26,19 @@ WEIGHT = 0.2  # of the last step in the running estimate of its cost
 
 
 class Drafter(Protocol):
-    """Proposes what may follow."""
+    """Proposes what may follow in one sequence. `ids` is always a continuation of what it was shown before."""
+
+    def read(self, ids: NDArray[np.int32]) -> bool:
+        """Takes in the context, or some more of it, before the first draft; whether it is ready for one.
+
+        What that takes is spent before there is anything to save, so it is not held against the drafts that follow.
+        """
 
     def propose(self, ids: NDArray[np.int32], most: int) -> list[int]:
-        """At most `most` tokens that may follow `ids`, which is a continuation of what it was shown before."""
+        """At most `most` tokens that may follow `ids`."""
+
+    def close(self) -> None:
+        """Gives back what it holds. It may be asked again later, and then reads again."""
 
 
 @dataclass(slots=True)
@@ -38,12 +48,19 @@ class PromptLookup:
     seen: int = 0  # tokens of the context that are in the index
     index: dict[bytes, int] = field(default_factory=dict)  # n-gram -> the position behind it
 
-    def propose(self, ids: NDArray[np.int32], most: int) -> list[int]:
+    def read(self, ids: NDArray[np.int32]) -> bool:
         for end in range(max(self.seen, NGRAM), len(ids)):
             self.index[ids[end - NGRAM : end].tobytes()] = end
         self.seen = len(ids)
+        return True
+
+    def propose(self, ids: NDArray[np.int32], most: int) -> list[int]:
+        self.read(ids)
         place = self.index.get(ids[-NGRAM:].tobytes()) if len(ids) >= NGRAM else None
         return [] if place is None else ids[place : place + most].tolist()
+
+    def close(self) -> None:
+        """It holds nothing of anybody's."""
 
 
 @dataclass(slots=True)
@@ -76,6 +93,10 @@ class Ledger:
         """Tokens of the next draft, 0 where drafts have lost too much. `token_s` is a token's time without."""
         credit = CREDIT_TOKENS * token_s + CREDIT_SHARE * self.decoded_s
         return self.next_draft if self.saved_s > -credit else 0
+
+    def pay(self, seconds: float) -> None:
+        """For making a draft, or for finding that there is none to make."""
+        self.saved_s -= seconds
 
     def enter(self, drafted: int, accepted: int, saved_s: float) -> None:
         """A draft was verified: twice as long a one next time if all of it held, else one as long as what held."""

@@ -145,7 +145,7 @@ class Tokenizer:
         if pre is None:
             raise Unsupported("the tokenizer splits text in a way that GGUF has no name for: expected LFM2's")
         added = self._backend.get_added_tokens_decoder()
-        contents = {token: content for content, token in self._backend.get_vocab().items()}
+        contents = self.contents()
         ids = {"bos": self.bos_id, "eos": self.eos_id, "padding": self.pad_id}
         return {
             "tokenizer.ggml.model": "gpt2",
@@ -218,6 +218,10 @@ class Tokenizer:
     def ids(self) -> list[int]:
         """The ids of all tokens, in order."""
         return sorted(self._backend.get_vocab().values())
+
+    def contents(self) -> dict[int, str]:
+        """The ids of all tokens, and how the vocabulary spells each."""
+        return {token: content for content, token in self._backend.get_vocab().items()}
 
     def gaps(self, rows: int) -> list[int]:
         """The ids below `rows` that are no token's: rows that fill an embedding up to a round number, and holes.

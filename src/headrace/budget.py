@@ -1,0 +1,86 @@
+"""How much memory a model may take: its weights, and beside them a cache that grows as it is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace.checkpoint import Checkpoint
+from headrace.engine.core import BLOCK_TOKENS
+from headrace.errors import RequestInvalid
+from headrace.machine import format_bytes
+from headrace.summary import block_bytes, memory_bytes
+
+SMALL_WINDOW = 4096  # tokens: a model is not loaded where memory holds less than this, or than its whole window
+CACHED_WINDOWS = 16  # full windows that the cache holds at most, unless it is told a size
+MOST_BLOCKS = 2**24  # of a cache; memory runs out long before
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a model takes, and its draft model if it has one: bytes of weights, and of each block of their caches."""
+
+    name: str
+    weights: int
+    block: int
+
+    @classmethod
+    def of(cls, source: Checkpoint, kv: str | None, draft: Checkpoint | None = None) -> Need:
+        """`kv` is what is asked for: see `headrace.engine.core.kv_type`."""
+        sources = [source] if draft is None else [source, draft]
+        return cls(
+            source.name if draft is None else f"{source.name} with the draft model {draft.name}",
+            sum(memory_bytes(one, 0, kv)["weights"] for one in sources),
+            sum(block_bytes(one, kv) for one in sources),
+        )
+
+    def blocks(
+        self,
+        num_ctx: int,
+        cache_bytes: int | None,
+        available: int | None,
+        *,
+        windows: int = CACHED_WINDOWS,
+        most_bytes: int | None = None,
+    ) -> int:
+        """Blocks of the cache: as many as `cache_bytes` pay for, else as so many windows take.
+
+        Those may take half of what the weights leave of `available` bytes of memory (None: not known), and no more than
+        `most_bytes` together with the weights. No block takes memory before it is used, so that a whole window need not
+        fit. But a small one must; where it does not, or not all of `cache_bytes`, RequestInvalid says so.
+        """
+        if cache_bytes is not None:
+            return self._paid_for(cache_bytes, available)
+        least, window = blocks_for(min(num_ctx, SMALL_WINDOW)), blocks_for(num_ctx)
+        most = window * windows
+        if most_bytes is not None:
+            most = max(least, min(most, (most_bytes - self.weights) // self.block))
+        if available is None:
+            return most
+        if (left := available - self.weights) < least * self.block:
+            raise RequestInvalid(
+                f"{self._says()} and {format_bytes(least * self.block)} for a window of {min(num_ctx, SMALL_WINDOW)} "
+                f"tokens, but this machine has {format_bytes(available)} of memory: "
+                + ("ask for a smaller window with --num-ctx" if left > 0 else "take a smaller model")
+            )
+        return max(least, min(most, left // 2 // self.block))
+
+    def _paid_for(self, cache_bytes: int, available: int | None) -> int:
+        if isinstance(cache_bytes, bool) or not isinstance(cache_bytes, int) or cache_bytes < self.block:
+            raise RequestInvalid(
+                f"cache_bytes is {cache_bytes!r} but should be a whole number from {self.block} on: a block of "
+                f"{BLOCK_TOKENS} tokens takes that much"
+            )
+        if available is not None and (left := available - self.weights) < cache_bytes:
+            raise RequestInvalid(
+                f"{self._says()} and may take {format_bytes(cache_bytes)} for its cache, "
+                f"but this machine has {format_bytes(available)} of memory: "
+                + ("give the cache less with --cache-bytes" if left >= self.block else "take a smaller model")
+            )
+        return min(cache_bytes // self.block, MOST_BLOCKS)
+
+    def _says(self) -> str:
+        return f"{self.name} needs {format_bytes(self.weights)} for its weights"
+
+
+def blocks_for(tokens: int) -> int:
+    return -(-tokens // BLOCK_TOKENS)

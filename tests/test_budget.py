@@ -1,0 +1,210 @@
+"""Memory: what is refused, what is promised, and that no more is ever taken."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import headrace
+from headrace import CacheExceeded, Done, RequestInvalid, Text, checkpoint, model
+from headrace.budget import CACHED_WINDOWS, SMALL_WINDOW, Need
+from headrace.engine.core import BLOCK_TOKENS
+from headrace.model import candidate, residents
+from headrace.summary import block_bytes
+from tests import random_models
+
+LONG = 131_072  # tokens of a window
+GREEDY: dict[str, Any] = {"temperature": 0, "repeat_penalty": 1.0, "loop_guard": False}
+
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gguf")
+    return random_models.save_gguf(random_models.moe(max_position_embeddings=LONG), folder / "model.gguf")
+
+
+@pytest.fixture
+def need(gguf: Path) -> Need:
+    return Need.of(checkpoint.read(gguf), None)
+
+
+def give(monkeypatch: pytest.MonkeyPatch, size_bytes: int | None) -> None:
+    """A machine with so much memory."""
+    monkeypatch.setattr(model, "memory_bytes", lambda: size_bytes)
+
+
+def said(events: Any) -> tuple[str, Done]:
+    *pieces, done = events
+    assert isinstance(done, Done)
+    return "".join(piece.text for piece in pieces if isinstance(piece, Text)), done
+
+
+# --- what fits
+
+
+def test_a_window_that_does_not_fit_costs_nothing_until_it_is_used(
+    gguf: Path, need: Need, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = SMALL_WINDOW // BLOCK_TOKENS * need.block
+    give(monkeypatch, need.weights + small)
+    with headrace.load(gguf, num_ctx=LONG) as loaded:
+        assert loaded.num_ctx == LONG
+        assert loaded.cache().capacity_bytes == small
+        assert said(loaded.generate("Hello", num_predict=3))[1].usage.completion_tokens == 3
+        with pytest.raises(CacheExceeded, match="the prompt has 5001 tokens but the cache has memory for 4096"):
+            said(loaded.generate("x" * 5000))
+    give(monkeypatch, need.weights + small - 1)
+    with pytest.raises(RequestInvalid, match="for a window of 4096 tokens, but this machine has"):
+        headrace.load(gguf, num_ctx=LONG)
+    with headrace.load(gguf, num_ctx=SMALL_WINDOW - BLOCK_TOKENS):
+        pass
+
+
+def test_the_cache_takes_half_of_what_the_weights_leave(need: Need) -> None:
+    window = LONG // BLOCK_TOKENS
+    assert need.blocks(LONG, None, None) == CACHED_WINDOWS * window
+    assert need.blocks(LONG, None, need.weights + 2 * 1000 * need.block) == 1000
+    assert need.blocks(LONG, None, 1 << 50) == CACHED_WINDOWS * window
+    assert need.blocks(65, None, need.weights + 100 * need.block) == 2 * CACHED_WINDOWS
+    assert need.blocks(LONG, 1000 * need.block, need.weights + 1000 * need.block) == 1000
+
+
+def test_a_cache_larger_than_memory_is_refused(gguf: Path, need: Need, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory would be taken some day."""
+    give(monkeypatch, need.weights + 10 * need.block)
+    with headrace.load(gguf, cache_bytes=10 * need.block) as loaded:
+        assert loaded.cache().capacity_bytes == 10 * need.block
+    with pytest.raises(RequestInvalid, match=r"may take .* for its cache, but .*: give the cache less with --cache-by"):
+        headrace.load(gguf, cache_bytes=10 * need.block + 1)
+    give(monkeypatch, need.weights - 1)
+    with pytest.raises(RequestInvalid, match="take a smaller model"):
+        headrace.load(gguf, cache_bytes=need.block)
+
+
+@pytest.mark.parametrize("cache_bytes", [0, -1, 1.5, True, "2GB"])
+def test_a_cache_holds_a_block_at_least(cache_bytes: Any, gguf: Path, need: Need) -> None:
+    for find in (headrace.load, candidate):
+        with pytest.raises(
+            RequestInvalid, match=f"should be a whole number from {need.block} on: a block of 64 tokens"
+        ):
+            find(gguf, cache_bytes=cache_bytes)  # type: ignore[operator]
+
+
+def test_a_resident_takes_a_window_or_what_the_budget_leaves(gguf: Path, need: Need) -> None:
+    window, small = (tokens // BLOCK_TOKENS * need.block for tokens in (LONG, SMALL_WINDOW))
+    half = need.weights + window // 2
+    assert candidate(gguf, num_ctx=LONG).size_bytes == need.weights + window
+    assert candidate(gguf, num_ctx=LONG, budget_bytes=half).size_bytes == half
+    assert candidate(gguf, num_ctx=LONG, budget_bytes=0).size_bytes == need.weights + small
+    with residents(need.weights + small, num_ctx=LONG) as models, models.lease(str(gguf)) as loaded:
+        assert loaded.num_ctx == LONG
+    with (
+        residents(need.weights + small - 1, num_ctx=LONG) as models,
+        pytest.raises(RequestInvalid, match="but all models together may take"),
+        models.lease(str(gguf)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("kv", ["fp16", "int8", "fp32"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"conv_L_cache": 4, "num_attention_heads": 3, "num_key_value_heads": 1},
+        {"hidden_size": 68, "num_attention_heads": 2},
+        {"layer_types": ["full_attention"] * 4},
+    ],
+)
+def test_a_block_takes_what_the_core_says(changes: dict[str, Any], kv: str, tmp_path: Path) -> None:
+    path = random_models.save_gguf(random_models.moe(**changes), tmp_path / "model.gguf")
+    with headrace.load(path, kv=kv, cache_bytes=1 << 20) as loaded:
+        assert block_bytes(loaded.checkpoint, kv) == loaded._block_bytes
+
+
+# --- what happens at the end of it
+
+
+def test_a_reply_ends_where_the_memory_does(gguf: Path, need: Need) -> None:
+    with headrace.load(gguf) as loaded:
+        whole, _ = said(loaded.generate("Hello", **GREEDY, num_predict=300, logit_bias={2: -100, 7: -100}))
+    with headrace.load(gguf, cache_bytes=3 * need.block) as loaded:
+        text, done = said(loaded.generate("Hello", **GREEDY, logit_bias={2: -100, 7: -100}))
+        assert done.reason == "length"
+        assert done.usage.prompt_tokens + done.usage.completion_tokens == 3 * BLOCK_TOKENS
+        assert whole.startswith(text.rstrip("\ufffd"))
+        assert loaded.cache().size_bytes <= 3 * need.block
+
+
+def test_a_conversation_is_shifted_within_the_memory(gguf: Path, need: Need) -> None:
+    turns = [{"role": role, "content": "x" * 30} for role in ("user", "assistant") * 5]
+    with headrace.load(gguf, cache_bytes=3 * need.block) as loaded:
+        chat = [*turns, {"role": "user", "content": "Hi"}]
+        with pytest.raises(CacheExceeded):
+            said(loaded.chat(chat))
+        _, done = said(loaded.chat(chat, context="shift", num_predict=4))
+        assert done.dropped
+        assert done.usage.prompt_tokens <= 3 * BLOCK_TOKENS
+
+
+# --- sixteen at once
+
+REQUESTS = 16
+ASKED: dict[str, Any] = {"temperature": 1.0, "seed": 1, "num_predict": 64, "loop_guard": False}
+TEXTS = [f"{number}: " + "one two three, " * 170 for number in range(REQUESTS)]
+SLACK_BYTES = 48 << 20  # libraries that a model brings, tokenizer, scratch of a step, draft slots, what Python makes
+STACKS_BYTES = 16 << 20  # of threads: they are never filled, but they count as data
+LIMITED = f"""
+import json, resource, sys
+import headrace, headrace.model
+from headrace.machine import peak_memory_bytes
+
+cache_bytes, limit_bytes = map(int, sys.argv[1:])
+before = peak_memory_bytes()
+if limit_bytes:
+    kept = next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmData"))
+    resource.setrlimit(resource.RLIMIT_DATA, (kept + limit_bytes, kept + limit_bytes))
+with headrace.load("nano", threads=2, cache_bytes=cache_bytes) as model:
+    answers = [""] * {REQUESTS}
+    for choice in model.generate({TEXTS}, **{ASKED}):
+        answers[choice.index] += choice.event.text if isinstance(choice.event, headrace.Text) else ""
+    state = model.cache()
+print(json.dumps([answers, state.preempted, state.size_bytes, peak_memory_bytes() - before]))
+"""
+
+
+def ask_all(cache_bytes: int, limit_bytes: int = 0) -> Any:
+    """In a process of its own: the answers, how often one waited for memory, the cache's size, and what all of it took.
+
+    `limit_bytes` is what the system gives for data beside what the process has when it begins: mapped files, as the
+    weights are, do not count.
+    """
+    command = [sys.executable, "-c", LIMITED, str(cache_bytes), str(limit_bytes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_sixteen_long_requests_take_no_more_memory_than_was_said() -> None:
+    """In an eighth of what they need, and where the system gives no more: each answer is what it is alone."""
+    with headrace.load("nano") as alone:
+        expected = [said(alone.generate(text, **ASKED))[0] for text in TEXTS]
+        need = Need.of(alone.checkpoint, None)
+    cache_bytes = 24 * need.block
+    most = need.weights + cache_bytes + SLACK_BYTES
+    limit = cache_bytes + SLACK_BYTES + STACKS_BYTES if sys.platform.startswith("linux") else 0
+    answers, preempted, size, taken = ask_all(cache_bytes, limit)
+    assert answers == expected
+    assert preempted
+    assert size <= cache_bytes
+    assert taken < most
+    answers, preempted, size, taken = ask_all(1 << 30)
+    assert answers == expected
+    assert not preempted
+    assert size > 7 * cache_bytes
+    assert taken > most, "or the figures say nothing"
