@@ -85,6 +85,13 @@ def test_a_prompt_can_be_scored_without_an_answer(nano: Model) -> None:
     assert (done.reason, done.usage.completion_tokens) == ("length", 0)
 
 
+def test_a_prompt_of_one_token_is_told_too(nano: Model) -> None:
+    (token, done) = nano.generate("", logprobs=0, echo=True, num_predict=0)
+    assert isinstance(token, Token)
+    assert (token.id, token.logprob, token.of_prompt) == (nano.checkpoint.tokenizer.bos_id, None, True)
+    assert isinstance(done, Done)
+
+
 def test_the_answer_is_the_same_with_log_probabilities(nano: Model) -> None:
     """Also where a grammar forces tokens, which then get a step of their own."""
     asked: dict[str, Any] = {"format": {"regex": "(the answer is )?[0-9]{3}"}}
@@ -238,6 +245,9 @@ def test_saved_caches_that_are_damaged_or_of_others_are_refused(fresh: Model, tm
         whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:]: "its checksum is wrong",
         b"hello\n" + whole: "it is no saved cache",
         b"x" * 5000: "it is no saved cache",
+        b"[" * 4000 + b"\n": "it is no saved cache",
+        header.replace(b'"block_tokens": 64', b'"block_tokens": 64.0') + b"\n" + rest: "it is no saved cache",
+        header.replace(b'"blocks": ', b'"blocks": 1e999, "x": ') + b"\n" + rest: "it is no saved cache",
         header.replace(b'"headrace_cache": 1', b'"headrace_cache": 9') + b"\n" + rest: "another version",
     }.items():
         path.write_bytes(broken)
@@ -286,15 +296,17 @@ def test_embeddings_are_the_pooled_hidden_states(nano: Model) -> None:
 
 
 def test_what_is_put_back_goes_on_where_it_was(nano: Model) -> None:
-    """Too little memory for four texts at once: each gets all of its rows, once."""
+    """Two texts fit, until they grow: each gets all of its rows, once."""
     texts = [f"word{number} " * 100 for number in range(4)]
     tokens = [nano.tokenize(text, add_bos=True) for text in texts]
-    with headrace.load("nano", cache_bytes=208_896 * (2 * max(map(len, tokens)) // 64)) as model:
+    blocks = 2 * (1 + max(map(len, tokens)) // 64)
+    asked: dict[str, Any] = {"logprobs": 0, "echo": True, "num_predict": 150, "loop_guard": False}
+    with headrace.load("nano", cache_bytes=208_896 * (blocks + 2)) as model:
         assert np.array_equal(model.embed(texts), nano.embed(texts))
-        found = by_choice(model.generate(texts, logprobs=0, echo=True, num_predict=4))
+        found = by_choice(model.generate(texts, **asked))
         assert model.cache().preempted > 0
     for ids, text, events in zip(tokens, texts, found, strict=True):
-        alone = tokens_of(nano.generate(text, logprobs=0, echo=True, num_predict=4))
+        alone = tokens_of(nano.generate(text, **asked))
         assert [token.id for token in alone][: len(ids)] == ids
         assert tokens_of(iter(events)) == alone
 

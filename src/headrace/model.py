@@ -30,7 +30,7 @@ from headrace.engine.turns import Turns
 from headrace.errors import ContextExceeded, FileInvalid, ModelNotFound, RequestInvalid
 from headrace.events import Choice, Dropped, Event
 from headrace.machine import memory_bytes, usable_threads
-from headrace.reply import Decode, Reply
+from headrace.reply import Decode, ReplyEvents
 from headrace.text import window
 from headrace.text.calls import ReplyParser
 from headrace.text.constraint import Constraint, Constraints, Form
@@ -178,8 +178,8 @@ class _Job:
     asked: Asked = field(default_factory=Asked)
     loop_guard: bool = True
 
-    def reply(self, decode: Decode) -> Reply:
-        return Reply(decode, self.parser and self.parser(), self.dropped)
+    def reply(self, decode: Decode) -> ReplyEvents:
+        return ReplyEvents(decode, self.parser and self.parser(), self.dropped)
 
 
 class Model:

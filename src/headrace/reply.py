@@ -16,7 +16,7 @@ Decode = Callable[[Sequence[int]], str]
 
 
 @dataclass(slots=True)
-class Reply:
+class ReplyEvents:
     """One answer as it grows. With a `parser` it is a chat's: thinking and calls are told from text."""
 
     decode: Decode

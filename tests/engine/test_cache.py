@@ -209,6 +209,33 @@ def test_a_reply_ends_where_the_memory_does() -> None:
     assert len(reply) == 6
 
 
+def test_prompts_that_are_let_in_together_fit_together() -> None:
+    """What those who run have still to compute is theirs: nobody is let in for it, to be put back at once."""
+    desk = Desk(40, max_sequences=8)
+    for number in range(8):
+        desk.submit(list(range(100 * number, 100 * number + 80)), 1)
+    assert desk.run() == 8 * 80
+    assert desk.scheduler.preempted == 0
+
+
+def test_scored_prompts_and_answers_take_turns() -> None:
+    desk = Desk(64)
+    scored = [Sequence.start([1, 2, 3], Parameters(), 3, wants=wants) for wants in ("logits", "hidden") * 20]
+    answering = desk.submit([5, 6], 10)
+    desk.scheduler.waiting.extend(scored)
+    kinds = []
+    while answering.generated < 10:
+        parts = desk.scheduler.schedule()
+        kinds.append(parts[0].sequence.wants)
+        batch = Batch.of(parts)
+        if kinds[-1] == "tokens":
+            desk.scheduler.commit(parts, Stepped._make(desk.core.step(batch)), 1)
+        else:
+            desk.scheduler.commit_rows(parts, desk.core.logits(batch))
+    assert kinds.count("tokens") == 10
+    assert len(kinds) <= 3 * 10
+
+
 def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
     desk = Desk(256)
     long, short = desk.submit(list(range(400))), desk.submit([1, 2, 3])

@@ -82,14 +82,6 @@ def place(name: str) -> Path:
     return path
 
 
-def save(model: Model, path: Path) -> Snapshot:
-    """Writes what the model's prefix cache holds. Raises RequestInvalid."""
-    try:
-        return model.save_cache(path)
-    except OSError as error:
-        raise RequestInvalid(f"{path} cannot be written: {error.strerror}") from None
-
-
 def remove(path: Path) -> None:
     """Deletes it, if it is one: the user may have named any file. Raises RequestInvalid."""
     try:
@@ -104,10 +96,7 @@ def load(model: Model, path: Path) -> str:
     """Adds the file to the model's prefix cache, and says what came of it. Raises FileInvalid, RequestInvalid."""
     there = read(path)
     _check(there, model, name_of(path))
-    try:
-        tokens = model.load_cache(path)
-    except OSError as error:
-        raise FileInvalid(path, f"cannot be read: {error.strerror}") from None
+    tokens = model.load_cache(path)
     if tokens == there.tokens:
         return f"cache {name_of(path)}: {tokens} tokens loaded"
     return f"cache {name_of(path)}: {tokens} of {there.tokens} tokens loaded, --cache-bytes leaves no room for more"

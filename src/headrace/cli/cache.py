@@ -70,7 +70,7 @@ def save(
         whole = len(prefix) // BLOCK_TOKENS * BLOCK_TOKENS
         click.echo(f"computing {whole} tokens", err=True)
         session.model.prefill(prefix[:whole])
-        saved = _caches.save(session.model, path)
+        saved = session.model.save_cache(path)
     click.echo(f"Saved {saved.tokens} tokens of {saved.name} as {name} ({human_size(path.stat().st_size)}).")
 
 

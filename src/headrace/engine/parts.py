@@ -23,7 +23,7 @@ def part_of(sequence: Sequence, count: int, barred: Int32, draft: SequenceOf[int
     if sequence.wants != "tokens":
         return Part(sequence, count, range(count))
     slot = sequence.slot if draft or sequence.rewind else -1
-    end, echoed = sequence.computed + count, sequence.asked.echo and sequence.computed < sequence.prompt_tokens
+    end, echoed = sequence.computed + count, sequence.asked.echo and sequence.told < sequence.prompt_tokens
     if end < sequence.length:
         targets = sequence.ids[sequence.computed + 1 : end + 1].tolist() if echoed else []
         rows = range(len(targets))
@@ -71,14 +71,14 @@ def _masks(sequence: Sequence, draft: SequenceOf[int]) -> tuple[SequenceOf[int],
     return sequence.constraint.ahead(draft)
 
 
-def draft_of(sequence: Sequence, costs: StepCosts, others: int) -> list[int]:
+def draft_of(sequence: Sequence, costs: StepCosts, decoding: int) -> list[int]:
     """Tokens that may follow a sequence whose next step is one token, where they are worth their time.
 
-    `others` sequences decode in this step, itself included; what that costs without drafts must be known.
+    `decoding` sequences decode in this step, itself included; what that costs without drafts must be known.
     """
-    if sequence.drafter is None or (plain := costs.seconds.get(others)) is None:
+    if sequence.drafter is None or (plain := costs.seconds.get(decoding)) is None:
         return []
-    most = min(sequence.ledger.allowed(plain / others), sequence.limit - sequence.length - 1)
+    most = min(sequence.ledger.allowed(plain / decoding), sequence.limit - sequence.length - 1)
     context = sequence.ids[: sequence.length]
     if most <= 0 or not sequence.drafter.read(context):
         return []

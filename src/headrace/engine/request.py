@@ -209,7 +209,7 @@ class Sequence:
     @property
     def echoes_only(self) -> bool:
         """Whether only its prompt is asked about, which has tokens that follow others."""
-        return self.asked.echo and self.limit == self.prompt_tokens > 1
+        return self.asked.echo and self.limit == self.prompt_tokens
 
     @property
     def skippable(self) -> int:

@@ -17,7 +17,7 @@ from headrace.engine.outcome import Outcome
 from headrace.engine.pace import Pace
 from headrace.engine.parts import draft_of, part_of
 from headrace.engine.repetition import is_endless
-from headrace.engine.request import Chosen, Sequence
+from headrace.engine.request import Chosen, Sequence, Wants
 from headrace.engine.speculation import StepCosts, settle
 from headrace.errors import CacheExceeded, HeadraceError
 from headrace.events import Reason, Text
@@ -46,6 +46,7 @@ class Scheduler:
     costs: StepCosts = field(default_factory=StepCosts)
     slots: list[int] = field(default_factory=list)  # draft slots of the core that nobody has
     copies: list[tuple[int, int]] = field(default_factory=list)  # blocks to copy before the next step: from, to
+    kind: Wants = "tokens"  # of the last step
     preempted: int = 0  # how often a sequence was put back
 
     def __post_init__(self) -> None:
@@ -61,9 +62,10 @@ class Scheduler:
         self._drop_cancelled()
         self._admit()
         self._fork()
-        # Prompts that are only scored go first and alone: they end with their prompt, so nobody waits long for them.
-        wants = next((sequence.wants for sequence in self.running if sequence.wants != "tokens"), "tokens")
-        chosen = [sequence for sequence in self.running if sequence.wants == wants]
+        # Prompts that are only scored have steps of their own, in turn with those of all others.
+        kinds = sorted({sequence.wants for sequence in self.running})
+        self.kind = next((kind for kind in kinds if kind > self.kind), kinds[0] if kinds else self.kind)
+        chosen = [sequence for sequence in self.running if sequence.wants == self.kind]
         counts = self._shares(chosen)
         drafting = all(sequence.caught_up and counts[sequence] == 1 for sequence in chosen)
         parts = list[Part]()
@@ -81,7 +83,8 @@ class Scheduler:
 
     def commit(self, parts: SequenceOf[Part], stepped: Stepped, seconds: float) -> None:
         """Takes what a step of so many seconds gave."""
-        prompts = sum(part.count for part in parts if not part.sequence.caught_up)
+        read = [part for part in parts if not self._is_decoding(part.sequence, part.count - len(part.draft))]
+        prompts = sum(part.count for part in read)
         row = token = 0
         accepted = list[int]()
         for part in parts:
@@ -117,7 +120,7 @@ class Scheduler:
         self.waiting.clear()
 
     def _admit(self) -> None:
-        """Lets in who is next while there is room for what it has to compute, and a block more for each that runs."""
+        """Lets in who is next while there is room for what it and those that run have to compute."""
         while self.waiting and len(self.running) < self.max_sequences:
             sequence = self.waiting[0]
             if sequence.length > self.cache.capacity:
@@ -128,11 +131,15 @@ class Scheduler:
             chain = self.cache.match(sequence.ids[: sequence.skippable])
             self.cache.hold(chain)
             missing = self.cache.blocks_for(sequence.length) - len(chain)
-            if self.running and missing + len(self.running) > self.cache.available:
+            if self.running and missing + self._owed() > self.cache.available:
                 self.cache.release(chain)
                 return
             self.waiting.popleft()
             self._enter(sequence, chain)
+
+    def _owed(self) -> int:
+        """Blocks that running sequences will want for the tokens that they have, and one more for each."""
+        return sum(1 + max(0, self.cache.blocks_for(s.length) - len(s.blocks)) for s in self.running)
 
     def _fork(self) -> None:
         """Lets the followers of a sequence go whose prompt has been computed but for its last token."""
@@ -142,7 +149,7 @@ class Scheduler:
             followers, leader.followers = leader.followers, []
             partial = leader.blocks[len(leader.held) :]
             for place, follower in enumerate(followers):
-                if len(self.running) == self.max_sequences or len(partial) + len(self.running) > self.cache.available:
+                if len(self.running) == self.max_sequences or len(partial) + self._owed() > self.cache.available:
                     self.waiting.extendleft(reversed(followers[place:]))  # most of it they will find in the cache
                     break
                 own = self.cache.take(len(partial))
@@ -162,7 +169,10 @@ class Scheduler:
         sequence.ids = sequence.ids[: self.cache.capacity]
         sequence.clock.started = time.perf_counter()
         sequence.cached = sequence.computed
-        if sequence.wants == "tokens" and sequence.length == sequence.limit and not sequence.echoes_only:
+        if sequence.echoes_only and not sequence.goal:
+            sequence.outputs.put(Chosen(int(sequence.ids[0]), None, of_prompt=True))  # its one token follows none
+            self._finish(sequence, "length")
+        elif sequence.wants == "tokens" and sequence.length == sequence.limit and not sequence.echoes_only:
             self._finish(sequence, "length")  # num_predict is 0
         elif sequence.constraint:
             try:
@@ -173,7 +183,7 @@ class Scheduler:
     def _shares(self, sequences: SequenceOf[Sequence]) -> dict[Sequence, int]:
         """Tokens of each for the next step: who is nearly up to date goes on, the others share a chunk equally."""
         left = {sequence: sequence.goal - sequence.computed for sequence in sequences}
-        decoding = [sequence for sequence in sequences if sequence.caught_up and left[sequence] <= MOST_FORCED]
+        decoding = [sequence for sequence in sequences if self._is_decoding(sequence, left[sequence])]
         behind = sorted((one for one in sequences if one not in decoding), key=lambda one: left[one])
         counts = {sequence: left[sequence] for sequence in decoding}
         budget = self.pace.chunk_tokens(len(decoding))
@@ -182,6 +192,11 @@ class Scheduler:
             counts[sequence] = min(left[sequence], share, ECHO_TOKENS if sequence.asked.echo else share)
             budget -= counts[sequence]
         return counts
+
+    @staticmethod
+    def _is_decoding(sequence: Sequence, count: int) -> bool:
+        """Whether so many tokens are what it has gained since it was up to date, and no prompt."""
+        return sequence.caught_up and count <= MOST_FORCED
 
     def _reserve(self, sequence: Sequence, count: int) -> bool:
         """Gives the sequence the blocks for its next tokens, if need be those of sequences that came later."""

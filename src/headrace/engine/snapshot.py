@@ -170,7 +170,9 @@ def _header(path: Path, file: IO[bytes]) -> tuple[Snapshot, bytes]:
         name, blocks = str(found.pop("name")), int(found.pop("blocks"))
         snapshot = Snapshot(Identity(**found), name, blocks)
         whole = len(line) + snapshot.size_bytes
-    except (ValueError, KeyError, TypeError, AttributeError):
+        if not all(type(getattr(snapshot.identity, name)) is int for name in ("block_tokens", "block_bytes")):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise FileInvalid(path, "it is no saved cache: `headrace cache save` writes one") from None
     size = os.fstat(file.fileno()).st_size
     if blocks < 0 or size != whole:

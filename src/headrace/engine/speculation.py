@@ -105,17 +105,17 @@ class Ledger:
 
 
 def settle(
-    costs: StepCosts, step_s: float, drafted: Sequence[int], accepted: Sequence[int], others: int
+    costs: StepCosts, step_s: float, drafted: Sequence[int], accepted: Sequence[int], decoding: int
 ) -> list[float]:
     """What each draft of a step saved, in seconds: the time of its accepted tokens, less its share of the longer step.
 
-    `others` tokens of the step were no drafts, one for each sequence that decoded.
+    `decoding` sequences took part, each with one token that was no draft.
     """
-    plain = costs.of(others)
-    if plain is None or not others:
+    plain = costs.of(decoding)
+    if plain is None or not decoding:
         return [0.0] * len(drafted)
     longer = step_s - plain
     return [
-        right * plain / others - longer * length / max(1, sum(drafted))
+        right * plain / decoding - longer * length / max(1, sum(drafted))
         for length, right in zip(drafted, accepted, strict=True)
     ]
