@@ -20,6 +20,12 @@ from headrace.engine.speculation import PromptLookup
 class Wrong:
     """Drafts what is never right."""
 
+    def read(self, _: np.ndarray) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
     def propose(self, ids: np.ndarray, most: int) -> list[int]:
         return [int(ids[-1])] * most
 

@@ -93,6 +93,13 @@ class Engine:
         self.close()
 
     def _loop(self) -> None:
+        try:
+            self._run()
+        finally:  # whatever ends this thread: nobody may wait for it
+            with self._changed:
+                self._closing = True
+
+    def _run(self) -> None:
         while self._take_arrivals():
             try:
                 if parts := self._scheduler.schedule():
