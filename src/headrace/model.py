@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace import binding, checkpoint
+from headrace.answers import Answers
 from headrace.budget import Need
 from headrace.checkpoint import Checkpoint, fingerprint
 from headrace.engine import core, packed, request, snapshot
@@ -177,6 +178,7 @@ class _Job:
     dropped: Dropped | None = None
     asked: Asked = field(default_factory=Asked)
     loop_guard: bool = True
+    num_ctx: int | None = None  # the window of this request, where it is smaller than the model's
 
     def reply(self, decode: Decode) -> ReplyEvents:
         return ReplyEvents(decode, self.parser and self.parser(), self.dropped)
@@ -273,20 +275,72 @@ class Model:
         chose. `parameters` are those of the command line (temperature, top_k, top_p, min_p, repeat_penalty, seed, stop,
         num_predict, ...). Raises RequestInvalid, ContextExceeded, CacheExceeded, TemplateInvalid.
         """
-        toolbox, sampling = toolbox_of(tools), self._parameters(parameters)
-        form, asked = Form(format, tool_choice, parallel_tool_calls, think, constrain), _asked(logprobs, experts)
-        policy, rest = window.checked(context), {"asked": asked, "loop_guard": loop_guard}
+        options: dict[str, Any] = {
+            "format": format,
+            "tool_choice": tool_choice,
+            "parallel_tool_calls": parallel_tool_calls,
+            "think": think,
+            "constrain": constrain,
+            "context": context,
+            "loop_guard": loop_guard,
+            "logprobs": logprobs,
+            "experts": experts,
+            **parameters,
+        }
         if n is not None:
-            _check_size("n", n, MOST_ANSWERS)
             if run_tools:
                 raise RequestInvalid("several answers cannot run tools: leave out n, or run_tools")
-            return self._run_many([self._job(messages, toolbox, sampling, form, policy, **rest)], n)
+            return iter(self.chat_answers(messages, tools, n=n, **options))
+        toolbox = toolbox_of(tools)
+        job = self._chat_jobs(toolbox, **options)
 
         def answer(turns: Sequence[Message], choice: str | None) -> Iterator[Event]:
-            chosen = form if choice is None else form.with_choice(choice)
-            return self._run(self._job(turns, toolbox, sampling, chosen, policy, **rest))
+            return self._answers([job(turns, choice)]).only()
 
         return converse(answer, [*map(dict, messages)], toolbox, MAX_ROUNDS if run_tools else 0, approve)
+
+    def chat_answers(
+        self,
+        messages: Sequence[Message],
+        tools: Tools = None,
+        *,
+        n: int = 1,
+        num_ctx: int | None = None,
+        **options: Any,
+    ) -> Answers:
+        """What `chat` answers, to be begun and read as its caller likes: see `Answers`.
+
+        `num_ctx` is a window for this request alone, where it is smaller than the model's. The `options` are those of
+        `chat`, without those that run tools. Raises what `chat` does, but at once.
+        """
+        return self._answers([self._chat_jobs(toolbox_of(tools), num_ctx, **options)(messages, None)], n)
+
+    def _chat_jobs(
+        self,
+        toolbox: Toolbox,
+        num_ctx: int | None = None,
+        *,
+        format: Any = None,  # noqa: A002
+        tool_choice: Any = "auto",
+        parallel_tool_calls: bool = True,
+        think: bool | None = None,
+        constrain: bool = True,
+        context: window.Policy = "error",
+        loop_guard: bool = True,
+        logprobs: int | None = None,
+        experts: bool = False,
+        **parameters: Any,
+    ) -> Callable[[Sequence[Message], str | None], _Job]:
+        """Makes jobs of conversations; the second argument is a `tool_choice` that takes the place of the first."""
+        sampling, policy = self._parameters(parameters), window.checked(context)
+        form, asked = Form(format, tool_choice, parallel_tool_calls, think, constrain), _asked(logprobs, experts)
+        rest: dict[str, Any] = {"asked": asked, "loop_guard": loop_guard, "num_ctx": self._narrower(num_ctx)}
+
+        def job(messages: Sequence[Message], choice: str | None) -> _Job:
+            chosen = form if choice is None else form.with_choice(choice)
+            return self._job(messages, toolbox, sampling, chosen, policy, **rest)
+
+        return job
 
     @overload
     def generate(self, text: str, *, n: None = None, **given: Any) -> Iterator[Event]: ...
@@ -319,21 +373,48 @@ class Model:
         come first, as Token events `of_prompt`, with log-probabilities if `logprobs` says so. `loop_guard`, `logprobs`
         and `experts` are those of `chat`.
         """
-        sampling, asked = self._parameters(parameters), replace(_asked(logprobs, experts), echo=echo)
-        texts = [text] if isinstance(text, str) else list(text)
-        jobs = []
-        for one in texts:
-            prompt, dropped = self.tokenize(one, add_bos=True), None
-            if window.checked(context) != "error":
-                head = len(self.checkpoint.tokenizer.with_bos([]))
-                prompt, dropped = window.end_of(prompt, head, self._window(sampling))
-            constraint = partial(self._constraints.of_text, format)
-            constraint()  # what is wrong with the form is said now
-            jobs.append(_Job(prompt, sampling, constraint, dropped=dropped, asked=asked, loop_guard=loop_guard))
+        options = {"format": format, "context": context, "loop_guard": loop_guard, "logprobs": logprobs, "echo": echo}
+        options |= {"experts": experts, **parameters}
         if n is None and isinstance(text, str):
-            return self._run(jobs[0])
-        _check_size("n", n := 1 if n is None else n, MOST_ANSWERS)
-        return self._run_many(jobs, n)
+            return self.text_answers([text], **options).only()
+        return iter(self.text_answers([text] if isinstance(text, str) else text, n=1 if n is None else n, **options))
+
+    def text_answers(
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        *,
+        n: int = 1,
+        num_ctx: int | None = None,
+        format: Any = None,  # noqa: A002
+        context: window.Policy = "error",
+        loop_guard: bool = True,
+        logprobs: int | None = None,
+        echo: bool = False,
+        experts: bool = False,
+        **parameters: Any,
+    ) -> Answers:
+        """What `generate` answers to texts or token ids, to be begun and read as its caller likes: see `Answers`.
+
+        A prompt gets one BOS unless it begins with it. `num_ctx` is that of `chat_answers`. Raises what `generate`
+        does, but at once.
+        """
+        sampling, asked = self._parameters(parameters), replace(_asked(logprobs, experts), echo=echo)
+        narrower, tokenizer = self._narrower(num_ctx), self.checkpoint.tokenizer
+        constraint = partial(self._constraints.of_text, format)
+        constraint()  # what is wrong with the form is said now
+        jobs = []
+        for one in prompts:
+            if not isinstance(one, str):
+                self._check_range(one)
+            prompt = self.tokenize(one, add_bos=True) if isinstance(one, str) else tokenizer.with_bos(list(one))
+            dropped = None
+            if window.checked(context) != "error":
+                head = len(tokenizer.with_bos([]))
+                prompt, dropped = window.end_of(prompt, head, self._window(sampling, narrower))
+            jobs.append(
+                _Job(prompt, sampling, constraint, None, (), dropped, asked, loop_guard=loop_guard, num_ctx=narrower)
+            )
+        return self._answers(jobs, n)
 
     def embed(
         self, texts: str | Sequence[str], pooling: Literal["mean", "last"] = "mean", normalise: bool = True
@@ -378,7 +459,7 @@ class Model:
         """
         toolbox, sampling, form = toolbox_of(tools), self._parameters({}), Form(think=think)
         turns = ([*messages, {"role": "user", "content": question}] for question in ("a", "Z"))
-        first, second = (self._prompt(turn, toolbox, sampling, form, "error")[0] for turn in turns)
+        first, second = (self._prompt(turn, toolbox, sampling, form, "error", self.num_ctx)[0] for turn in turns)
         return [id_ for id_, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))]
 
     def prefill(self, token_ids: Sequence[int]) -> None:
@@ -387,9 +468,8 @@ class Model:
         Raises ContextExceeded, CacheExceeded, RequestInvalid.
         """
         job = _Job(list(token_ids), self._parameters({"num_predict": 1}), lambda: None)
-        self._check(job)
         self._check_ids(token_ids)
-        deque(self._run(job), maxlen=0)
+        deque(self._answers([job]).only(), maxlen=0)
 
     def cached(self, token_ids: Sequence[int]) -> int:
         """How many of a prompt's first tokens the prefix cache holds now."""
@@ -461,12 +541,25 @@ class Model:
     def _parameters(self, given: Mapping[str, Any]) -> Parameters:
         return self.checkpoint.defaults.parameters.override(**given)
 
-    def _window(self, sampling: Parameters) -> window.Window:
-        """That of the model, or what of it the cache has memory for."""
-        return window.Window.of(min(self.num_ctx, self._cache_tokens), sampling.num_predict)
+    def _narrower(self, num_ctx: int | None) -> int:
+        """The window of one request."""
+        if num_ctx is None:
+            return self.num_ctx
+        _check_size("num_ctx", num_ctx, 2**31 - 1)
+        return min(num_ctx, self.num_ctx)
+
+    def _window(self, sampling: Parameters, num_ctx: int) -> window.Window:
+        """That of the request, or what of it the cache has memory for."""
+        return window.Window.of(min(num_ctx, self._cache_tokens), sampling.num_predict)
 
     def _prompt(
-        self, messages: Sequence[Message], toolbox: Toolbox, sampling: Parameters, form: Form, policy: str
+        self,
+        messages: Sequence[Message],
+        toolbox: Toolbox,
+        sampling: Parameters,
+        form: Form,
+        policy: str,
+        num_ctx: int,
     ) -> window.Prompt:
         """The prompt of a conversation, or of what of it fits the window, and what was left out."""
         source = self.checkpoint
@@ -479,9 +572,10 @@ class Model:
 
         match policy:
             case "shift":
-                return window.shift(messages, encode, self._window(sampling))
+                return window.shift(messages, encode, self._window(sampling, num_ctx))
             case "truncate":
-                return window.truncate(messages, encode, source.tokenizer.without_first, self._window(sampling))
+                fits = self._window(sampling, num_ctx)
+                return window.truncate(messages, encode, source.tokenizer.without_first, fits)
         return encode(messages), None
 
     def _job(
@@ -491,10 +585,11 @@ class Model:
         sampling: Parameters,
         form: Form,
         policy: str,
+        num_ctx: int,
         **fields: Any,
     ) -> _Job:
         """What one assistant turn asks of the engine."""
-        prompt, dropped = self._prompt(messages, toolbox, sampling, form, policy)
+        prompt, dropped = self._prompt(messages, toolbox, sampling, form, policy, num_ctx)
         _, thinking = self._constraints.think(prompt, form.think)  # which has been done to the prompt
 
         def constraint() -> Constraint | None:
@@ -503,7 +598,7 @@ class Model:
         def parser() -> ReplyParser:
             return ReplyParser(thinking, dict(map(parameters_of, toolbox.schemas)))
 
-        return _Job(prompt, sampling, constraint, parser, self._kept, dropped=dropped, **fields)
+        return _Job(prompt, sampling, constraint, parser, self._kept, dropped, num_ctx=num_ctx, **fields)
 
     def _sequence(self, job: _Job, number: int = 0) -> request.Sequence:
         source, constraint, seed = self.checkpoint, job.constraint(), job.sampling.seed
@@ -512,7 +607,7 @@ class Model:
         return request.Sequence.start(
             job.prompt,
             job.sampling if seed is None else replace(job.sampling, seed=seed + number),
-            self.num_ctx,
+            self.num_ctx if job.num_ctx is None else job.num_ctx,
             end_ids=source.end_ids,
             text=TextStream(source.tokenizer, job.sampling.stop, job.keep),
             constraint=constraint,
@@ -527,38 +622,21 @@ class Model:
         return PromptLookup() if self._looking_up else None
 
     def _check(self, job: _Job) -> None:
+        num_ctx = self.num_ctx if job.num_ctx is None else job.num_ctx
         if not job.prompt:
             raise RequestInvalid("the prompt is empty: there is nothing that the model could continue")
-        if len(job.prompt) >= self.num_ctx + (job.sampling.num_predict == 0):
-            raise ContextExceeded(len(job.prompt), self.num_ctx)
+        if len(job.prompt) >= num_ctx + (job.sampling.num_predict == 0):
+            raise ContextExceeded(len(job.prompt), num_ctx)
+
+    def _answers(self, jobs: Sequence[_Job], n: int = 1) -> Answers:
+        """`n` answers to each job, all together."""
+        _check_size("n", n, MOST_ANSWERS)
         self._check_files()
-
-    def _run(self, job: _Job) -> Iterator[Event]:
-        reply = job.reply(self.detokenize)
-        for output in self._outputs(job):
-            yield from reply.feed(output)
-
-    def _outputs(self, job: _Job) -> Iterator[request.Given]:
-        self._check(job)
-        return self._engine.submit(self._sequence(job)).stream()
-
-    def _run_many(self, jobs: Sequence[_Job], n: int) -> Iterator[Choice]:
-        """`n` answers to each job, all together; the prompt of a job is computed once."""
         for job in jobs:
             self._check(job)
         groups = [[self._sequence(job, number) for number in range(n)] for job in jobs]
         replies = [job.reply(self.detokenize) for job in jobs for _ in range(n)]
-
-        def submit() -> None:
-            for leader, *followers in groups:
-                if not leader.asked.echo:
-                    leader.followers, followers = followers, []
-                for one in (leader, *followers):
-                    self._engine.submit(one)
-
-        for index, output in request.streams([one for group in groups for one in group], submit):
-            for event in replies[index].feed(output):
-                yield Choice(index, event)
+        return Answers(groups, replies, self._engine.submit, [job.prompt for job in jobs])
 
     def _check_files(self) -> None:
         """The weights are mapped, not read: a file that somebody cut off is noticed here, and not where it kills."""
@@ -569,6 +647,9 @@ class Model:
     def _check_ids(self, ids: Sequence[int]) -> None:
         if not 0 < len(ids) <= self.num_ctx:
             raise RequestInvalid(f"{len(ids)} token ids were given: the window holds 1 to {self.num_ctx}")
+        self._check_range(ids)
+
+    def _check_range(self, ids: Sequence[int]) -> None:
         vocab_size = self.checkpoint.backbone.vocab_size
         for id_ in ids:
             if not 0 <= id_ < vocab_size:

@@ -106,13 +106,13 @@ class Outputs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """A queue that several sequences share: each output comes with the number of its sequence."""
+    """A place that several sequences share: each output comes with the number of its sequence."""
 
     number: int
-    queue: SimpleQueue[tuple[int, Output]]
+    put_both: Callable[[tuple[int, Output]], object]
 
     def put(self, output: Output, /) -> None:
-        self.queue.put((self.number, output))
+        self.put_both((self.number, output))
 
 
 @dataclass(eq=False, slots=True)
@@ -260,7 +260,7 @@ def streams(sequences: Collection[Sequence], submit: Callable[[], object]) -> It
     """
     queue = SimpleQueue[tuple[int, Output]]()
     for number, sequence in enumerate(sequences):
-        sequence.outputs = Tagged(number, queue)
+        sequence.outputs = Tagged(number, queue.put)
     left = len(sequences)
     try:
         submit()
