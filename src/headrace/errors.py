@@ -7,11 +7,17 @@
     │   ├── Unsupported          a well-formed thing that Headrace cannot do: an architecture, a quantisation
     │   ├── TemplateInvalid      the chat template cannot be read, or refuses these messages
     │   ├── RequestInvalid       a parameter, a message or a tool is not what is expected
+    │   │   ├── TooLarge         a request's body or form is larger than the server takes
+    │   │   ├── TooSlow          a request's body did not arrive in time
+    │   │   ├── KeyMissing       the server wants a key that it knows
+    │   │   ├── Forbidden        the key, the host or the origin may not do this
+    │   │   └── NotServed        a route or a method that the server does not have (yet)
     │   ├── ContextExceeded      prompt and answer do not fit the context window
     │   └── CacheExceeded        the prompt does not fit the memory of the cache
     ├── ToolFailed               a tool could not do it: its text goes back to the model
     ├── ModelClosed              the model was closed before or while it answered
     ├── Busy                     others are being served, and the time that the request would wait is over
+    ├── DeadlineExceeded         the request took longer than it may
     └── CoreMissing              the native core is not built or does not load
 
 Each has a sentence that names the thing, what was expected, and what to do. OUTCOMES says how each ends a command and
@@ -62,6 +68,26 @@ class RequestInvalid(UserError):
     """A parameter, a message or a tool is not what is expected."""
 
 
+class TooLarge(RequestInvalid):
+    """A request's body, or a schema or grammar in it, is larger than the server takes."""
+
+
+class TooSlow(RequestInvalid):
+    """A request's body did not arrive in time."""
+
+
+class KeyMissing(RequestInvalid):
+    """The server wants a key, and the request has none that it knows."""
+
+
+class Forbidden(RequestInvalid):
+    """The request's key does not reach so far, or its host or origin is not among those that are let in."""
+
+
+class NotServed(RequestInvalid):
+    """A route that is known and not there yet."""
+
+
 class ContextExceeded(UserError):
     """The prompt, or the prompt and its answer, do not fit the context window (both in tokens)."""
 
@@ -98,6 +124,10 @@ class Busy(HeadraceError):
     """Others are being served, and the time that this request would wait is over: it may come again."""
 
 
+class DeadlineExceeded(HeadraceError):
+    """The request took longer than the server lets one take."""
+
+
 class CoreMissing(HeadraceError):
     """The native core is not built for this Python, or does not load on this machine."""
 
@@ -119,11 +149,17 @@ OUTCOMES: Mapping[type[HeadraceError], Outcome] = MappingProxyType(
         Unsupported: Outcome(2, 422),
         TemplateInvalid: Outcome(2, 422),
         RequestInvalid: Outcome(2, 400),
+        TooLarge: Outcome(2, 413),
+        TooSlow: Outcome(2, 408),
+        KeyMissing: Outcome(2, 401),
+        Forbidden: Outcome(2, 403),
+        NotServed: Outcome(2, 501),
         ContextExceeded: Outcome(2, 400),
         CacheExceeded: Outcome(2, 400),
         ToolFailed: Outcome(1, 500),
         ModelClosed: Outcome(1, 503),
         Busy: Outcome(1, 503),
+        DeadlineExceeded: Outcome(1, 504),
         CoreMissing: Outcome(2, 500),
     }
 )

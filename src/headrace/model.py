@@ -405,7 +405,7 @@ class Model:
         jobs = []
         for one in prompts:
             if not isinstance(one, str):
-                self._check_range(one)
+                self.check_ids(one)
             prompt = self.tokenize(one, add_bos=True) if isinstance(one, str) else tokenizer.with_bos(list(one))
             dropped = None
             if window.checked(context) != "error":
@@ -468,7 +468,7 @@ class Model:
         Raises ContextExceeded, CacheExceeded, RequestInvalid.
         """
         job = _Job(list(token_ids), self._parameters({"num_predict": 1}), lambda: None)
-        self._check_ids(token_ids)
+        self._check_prompt(token_ids)
         deque(self._answers([job]).only(), maxlen=0)
 
     def cached(self, token_ids: Sequence[int]) -> int:
@@ -518,7 +518,7 @@ class Model:
 
     def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         """Logits [tokens, vocab] of the token that follows each of `token_ids`, which are taken as they are."""
-        self._check_ids(token_ids)
+        self._check_prompt(token_ids)
         self._check_files()
         sequence = request.Sequence.start(token_ids, Parameters(), len(token_ids), wants="logits")
         outputs = self._engine.submit(sequence).stream()
@@ -644,12 +644,13 @@ class Model:
         if self._draft_model:
             self._draft_model.check()
 
-    def _check_ids(self, ids: Sequence[int]) -> None:
+    def _check_prompt(self, ids: Sequence[int]) -> None:
         if not 0 < len(ids) <= self.num_ctx:
             raise RequestInvalid(f"{len(ids)} token ids were given: the window holds 1 to {self.num_ctx}")
-        self._check_range(ids)
+        self.check_ids(ids)
 
-    def _check_range(self, ids: Sequence[int]) -> None:
+    def check_ids(self, ids: Sequence[int]) -> None:
+        """Raises RequestInvalid for one that is not in the vocabulary."""
         vocab_size = self.checkpoint.backbone.vocab_size
         for id_ in ids:
             if not 0 <= id_ < vocab_size:
