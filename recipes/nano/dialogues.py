@@ -112,7 +112,9 @@ def some_tools(rng: random.Random, count: int, entries: tuple[tools.Entry, ...],
         if entry not in chosen and (entry.domain == first.domain or not _alike(entry, chosen)):
             chosen.append(entry)
             near = [one for one in near if one is not entry]
-    offered = [offer(rng, entry, style, varied) for entry in chosen]
+    names = [tools.words_of(" ".join(entry.names)) for entry in chosen] if varied else []
+    others = [frozenset[str]().union(*names[:at], *names[at + 1 :]) for at in range(len(chosen))]
+    offered = [offer(rng, entry, style, varied, never) for entry, never in zip(chosen, others, strict=True)]
     rng.shuffle(offered)
     return list({each.name: each for each in offered}.values())
 
