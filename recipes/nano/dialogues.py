@@ -140,7 +140,7 @@ def dialogue(rng: random.Random, prefix: Prefix, values: Values) -> list[Exchang
 
 def _exchange(rng: random.Random, prefix: Prefix, values: Values, number: str) -> Exchange:
     made_up = list(prefix.made_up)
-    if made_up and rng.random() < (0.5 if prefix.builtin else 0.74):
+    if made_up and rng.random() < (0.4 if prefix.builtin else 0.5):
         return asking.exchange(rng, values, made_up)
     if (made_up or rng.random() < 0.06) and rng.random() < 0.7:
         user = asking.unserved(rng, values, made_up, tools.catalogue(), near=0.15)
