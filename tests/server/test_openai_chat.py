@@ -228,6 +228,14 @@ def test_where_an_answer_ends(client: openai.OpenAI) -> None:
     assert (none.choices[0].finish_reason, none.choices[0].message.content) == ("length", "")
 
 
+def test_an_answer_that_runs_in_circles_is_not_whole(client: openai.OpenAI, model: headrace.Model) -> None:
+    (comma,) = model.tokenize(",")
+    answer = asked(client, HI, logit_bias={str(comma): 100})
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.headrace["reason"] == "repetition"
+    assert answer.usage.total_tokens < 4096
+
+
 def test_biases_and_penalties_reach_the_sampler(client: openai.OpenAI, model: headrace.Model) -> None:
     (comma,) = model.tokenize(",")
     assert asked(client, HI, logit_bias={str(comma): 100}, max_tokens=3).choices[0].message.content == ",,,"

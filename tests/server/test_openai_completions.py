@@ -180,6 +180,13 @@ def test_an_answer_that_ends_at_once_still_has_its_token(live: Live) -> None:
     assert choice["logprobs"]["text_offset"][-1] == len("Yes")
 
 
+def test_experts_are_those_of_the_answer(client: openai.OpenAI) -> None:
+    answer = asked(client, echo=True, logprobs=0, max_tokens=3, extra_body={"headrace": {"experts": True}})
+    layers = [len(layers) for layers in answer.headrace["experts"]]
+    assert len(layers) == 3
+    assert min(layers) == max(layers) > 0
+
+
 def test_where_it_stops(client: openai.OpenAI) -> None:
     whole = asked(client, "One, two, three,", max_tokens=12).choices[0].text
     stop = whole[4:7]
