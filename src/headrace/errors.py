@@ -7,6 +7,7 @@
     │   ├── Unsupported          a well-formed thing that Headrace cannot do: an architecture, a quantisation
     │   ├── TemplateInvalid      the chat template cannot be read, or refuses these messages
     │   ├── RequestInvalid       a parameter, a message or a tool is not what is expected
+    │   │   ├── FieldRefused     a field of a request is unknown, or would ask for what is not supported
     │   │   ├── TooLarge         a request's body or form is larger than the server takes
     │   │   ├── TooSlow          a request's body did not arrive in time
     │   │   ├── KeyMissing       the server wants a key that it knows
@@ -65,7 +66,19 @@ class TemplateInvalid(UserError):
 
 
 class RequestInvalid(UserError):
-    """A parameter, a message or a tool is not what is expected."""
+    """A parameter, a message or a tool is not what is expected. `field` is that of a request's body, where one is."""
+
+    def __init__(self, sentence: str, field: str | None = None) -> None:
+        super().__init__(sentence)
+        self.field = field
+
+
+class FieldRefused(RequestInvalid):
+    """A field of a request's body that would change the answer, if it were supported; `known` ones it never will be."""
+
+    def __init__(self, sentence: str, field: str, known: bool) -> None:
+        super().__init__(sentence, field)
+        self.known = known
 
 
 class TooLarge(RequestInvalid):
@@ -149,6 +162,7 @@ OUTCOMES: Mapping[type[HeadraceError], Outcome] = MappingProxyType(
         Unsupported: Outcome(2, 422),
         TemplateInvalid: Outcome(2, 422),
         RequestInvalid: Outcome(2, 400),
+        FieldRefused: Outcome(2, 400),
         TooLarge: Outcome(2, 413),
         TooSlow: Outcome(2, 408),
         KeyMissing: Outcome(2, 401),

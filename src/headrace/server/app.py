@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
 from headrace.errors import HeadraceError, RequestInvalid
-from headrace.server import ollama, openai, tokens
+from headrace.server import ollama, openai, openapi, tokens
 from headrace.server.endpoint import Dialect, House
 from headrace.server.guard import Doors, Guard
 from headrace.server.log import Logged
@@ -18,6 +18,7 @@ from headrace.server.log import Logged
 def create_app(house: House, doors: Doors) -> ASGIApp:
     """An ASGI application that answers for all models of the `house`, to those that the `doors` let in."""
     routes = [*ollama.routes(house), *openai.routes(house), *tokens.routes(house)]
+    routes.append(openapi.route(house, routes))
 
     def lost(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
