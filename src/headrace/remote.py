@@ -10,11 +10,12 @@ from typing import Any, Final, TypeVar
 from headrace.connection import Server, field, same_name
 from headrace.engine.parameters import Parameters
 from headrace.errors import HeadraceError, RequestInvalid, ServerFailed
-from headrace.events import Done, Event, Reason, Text, Thinking, Timings, ToolCall, Usage
+from headrace.events import Done, Dropped, Event, Reason, Text, Thinking, Timings, ToolCall, Usage
 from headrace.tools.loop import MAX_ROUNDS, AnyTool, Approve, converse, toolbox_of
 
 REASONS: Final[Mapping[str, Reason]] = {"length": "length", "repetition": "repetition", "cancelled": "cancelled"}
 NS: Final = 1e-9
+GRAMMARS: Final = frozenset({"gbnf", "lark", "regex", "choices"})  # of a format, which a schema has not
 
 Message = Mapping[str, Any]
 T = TypeVar("T")
@@ -35,6 +36,7 @@ class RemoteModel:
         self.server, self.name = server, name
         self.load_s = 0.0  # what the last answer waited for the model to be loaded
         self._keep_alive_s, self._num_ctx = keep_alive_s, num_ctx
+        self._told_num_ctx: int | None = None  # by the last answer
         with server.knowing(name):
             self.shown = server.post("/api/show", {"model": name})  # as Ollama describes a model
 
@@ -45,17 +47,17 @@ class RemoteModel:
 
     @property
     def num_ctx(self) -> int | None:
-        """The window: what was asked for, else that in which it is loaded now, else the largest that it has."""
-        if self._num_ctx is not None:
-            return self._num_ctx
+        """The window: that of the last answer, else what is asked for, that in which it is loaded, its largest."""
+        if known := self._told_num_ctx or self._num_ctx:
+            return known
         facts = self._shown("model_info", dict, {})
         largest = facts.get(f"{facts.get('general.architecture')}.context_length")
         try:
             loaded = {one["name"]: one.get("context_length") for one in self.server.loaded()}
         except HeadraceError:
             loaded = {}
-        known = [loaded[same] for same in [same_name(self.name, loaded)] if same]
-        return next((size for size in [*known, largest] if type(size) is int and size > 0), None)
+        now = loaded.get(same_name(self.name, loaded) or "")
+        return next((size for size in (now, largest) if type(size) is int and size > 0), None)
 
     @property
     def template(self) -> str:
@@ -88,6 +90,8 @@ class RemoteModel:
         **parameters: Any,
     ) -> Iterator[Event]:
         """As `Model.chat`, with what Ollama's API has: `format` is "json" or a schema. Tools run here."""
+        if isinstance(format, Mapping) and format.keys() & GRAMMARS:
+            raise RequestInvalid("format is a grammar, and Ollama's API has none: give json or a JSON schema")
         Parameters().override(**parameters)  # says what is wrong with them
         options = parameters if self._num_ctx is None else {**parameters, "num_ctx": self._num_ctx}
         toolbox, self.load_s = toolbox_of(tools), 0.0
@@ -145,18 +149,30 @@ class RemoteModel:
         raise ServerFailed(f"{self.server.url}: a tool call should have a function with a name and arguments")
 
     def _done(self, line: Mapping[str, Any], called: bool, first_s: float) -> Done:
-        def count(name: str) -> int:
-            return max(self._field(line, name, int, 0), 0)
+        """With what our own server says beside Ollama's fields, where it does."""
 
+        def count(name: str, of: Mapping[str, Any] = line) -> int:
+            return max(self._field(of, name, int, 0), 0)
+
+        more = self._field(line, "headrace", dict, {})
         times = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
         total_s, load_s, prompt_s, decode_s = (count(name) * NS for name in times)
         queue_s = max(total_s - load_s - prompt_s - decode_s, 0.0)
         self.load_s += load_s
-        reason = REASONS.get(self._field(line, "done_reason", str, ""), "stop")
+        reason = REASONS.get(self._field(more, "reason", str, "") or self._field(line, "done_reason", str, ""), "stop")
+        dropped = self._field(more, "dropped", dict, {})
+        self._told_num_ctx = count("num_ctx", more) or None
         return Done(
             "tool_calls" if called and reason == "stop" else reason,
-            Usage(count("prompt_eval_count"), count("eval_count")),
+            Usage(
+                count("prompt_eval_count"),
+                count("eval_count"),
+                count("forced_tokens", more),
+                count("prompt_cached_tokens", more),
+            ),
             Timings(queue_s, prompt_s, decode_s, first_s),
+            tuple(map(str, self._field(more, "warnings", list, []))),
+            Dropped(count("messages", dropped), count("tokens", dropped)) if dropped else None,
         )
 
     def _shown(self, name: str, kind: type[T], missing: T) -> T:

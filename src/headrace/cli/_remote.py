@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from typing import Any, Final
 from headrace.cli._display import safe
 from headrace.cli._partner import Stated, Tools
 from headrace.cli.show import sections
-from headrace.connection import PORT, Server, url_of
+from headrace.connection import PORT, Server
 from headrace.engine.parameters import Parameters
-from headrace.errors import RequestInvalid, Unreachable
+from headrace.errors import Unreachable
 from headrace.events import Event
 from headrace.remote import RemoteModel
 
@@ -22,18 +21,6 @@ LACKS: Final[Mapping[str, str]] = MappingProxyType(
     {"noloopguard": "the server ends an answer that repeats itself, and Ollama's API cannot tell it not to"}
 )
 DETAILS: Final = ("family", "parameter_size", "quantization_level", "format")
-
-
-def url_from(host: str | None) -> str:
-    """What --host says, else HEADRACE_HOST (and HEADRACE_PORT), else OLLAMA_HOST, else this machine's usual place."""
-    said, port = os.environ.get("HEADRACE_HOST", ""), os.environ.get("HEADRACE_PORT", "")
-    if host:
-        return url_of(host)
-    if not said and not port:
-        return url_of(os.environ.get("OLLAMA_HOST", ""))
-    if port and not port.isdecimal():
-        raise RequestInvalid(f"HEADRACE_PORT is {port!r} but should be a whole number")
-    return url_of(said, int(port or PORT))
 
 
 @dataclass(frozen=True, slots=True)

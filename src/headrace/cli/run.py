@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from headrace import nano
 from headrace.cli._form import read_form, read_system
+from headrace.cli._server import API_KEY, url_from
 from headrace.errors import RequestInvalid
 from headrace.text.window import POLICIES, checked
 
@@ -61,9 +62,6 @@ RUNTIME = (
 )
 
 
-API_KEY = click.option(
-    "--api-key", metavar="KEY", envvar="HEADRACE_API_KEY", show_envvar=True, help="The key that the server wants."
-)
 # Options of a model that runs here, which a server has no ears for.
 LOCAL: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -201,7 +199,7 @@ def command(
     own = tuple(map(find_tool, functions))
     runtime: Runtime
     if host is not None:
-        from headrace.cli._remote import RemoteRuntime, url_from
+        from headrace.cli._remote import RemoteRuntime
 
         runtime = RemoteRuntime(url_from(host), api_key, keep_alive_s)
         settings.keep_alive_s = 0.0  # which is the server's to heed
