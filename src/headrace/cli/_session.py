@@ -205,7 +205,8 @@ class Session:
         if done.reason == "length" and self.settings.parameters.get("num_predict") is None:
             click.secho(f"({_window(self.model.num_ctx)} is full)", err=True)
         if done.reason == "repetition":
-            click.secho("(ended, since the answer repeats itself: --no-loop-guard lets it go on)", dim=True, err=True)
+            remedy = "" if "noloopguard" in self.model.lacks else ": --no-loop-guard lets it go on"
+            click.secho(f"(ended, since the answer repeats itself{remedy})", dim=True, err=True)
         if done.dropped:
             click.secho(_left_out(done.dropped, self.model.num_ctx), dim=True, err=True)
         if self.settings.verbose:
