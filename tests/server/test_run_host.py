@@ -19,6 +19,7 @@ from headrace.errors import ModelNotFound, RequestInvalid, ServerFailed
 from headrace.events import Done, Event, Text, ToolCall, ToolResult
 from headrace.remote import RemoteModel
 from headrace.server.guard import Doors, Key
+from headrace.tools.loop import Tool, toolbox_of
 from tests.server.live import Live, running
 
 HEADRACE = [sys.executable, "-c", "from headrace.cli import main; main()"]
@@ -66,6 +67,11 @@ def said(events: list[Event]) -> list[Any]:
     return [*parts, done.reason, usage.prompt_tokens, usage.completion_tokens, done.warnings, done.dropped]
 
 
+# Ollama's API has schemas in an object of their own, and the template shows them as they came.
+AS_SENT = [
+    Tool({"type": "function", "function": tool.schema}, tool.run, safe=True)
+    for tool in toolbox_of("builtin").runnable.values()
+]
 SCHEMA = {
     "type": "object",
     "properties": {"name": {"type": "string"}, "company": {"type": "string"}},
@@ -91,7 +97,8 @@ def test_the_answer_is_that_of_a_model_here(
     question: str, options: dict[str, Any], model: headrace.Model, remote: RemoteModel
 ) -> None:
     messages = [{"role": "user", "content": question}]
-    assert said(list(remote.chat(messages, **options))) == said(list(model.chat(messages, **options)))
+    here = options | ({"tools": AS_SENT} if "tools" in options else {})
+    assert said(list(remote.chat(messages, **options))) == said(list(model.chat(messages, **here)))
 
 
 def test_a_conversation_goes_on_after_calls(model: headrace.Model, remote: RemoteModel) -> None:
@@ -99,7 +106,7 @@ def test_a_conversation_goes_on_after_calls(model: headrace.Model, remote: Remot
     for event in model.chat(list(transcript.messages), tools="builtin", run_tools=True):
         transcript.add(event)
     messages = [*transcript.messages, {"role": "user", "content": "What is 6 * 7?"}]
-    here = list(model.chat(messages, tools="builtin", run_tools=True))
+    here = list(model.chat(messages, tools=AS_SENT, run_tools=True))
     there = list(remote.chat(messages, tools="builtin", run_tools=True))
     assert said(there) == said(here)
     assert "42" in said(there)[0]
