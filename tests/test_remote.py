@@ -110,7 +110,7 @@ def test_all_that_can_be_asked(server: Fake) -> None:
     assert body["options"] == {"temperature": 0.5, "stop": ["END"], "seed": 7, "num_ctx": 2048}
     assert body["tools"] == [{"type": "function", "function": schema}]
     assert (body["format"], body["think"], body["keep_alive"]) == (form, False, 300.0)
-    assert (body["truncate"], body["shift"]) == (True, True)
+    assert (body["truncate"], body["shift"]) == (True, False)
 
 
 def test_for_ever_is_minus_one(server: Fake) -> None:
@@ -126,6 +126,7 @@ def test_for_ever_is_minus_one(server: Fake) -> None:
         ({"temprature": 1}, "unknown parameter 'temprature'"),
         ({"format": {"gbnf": "x"}}, "a grammar"),
         ({"tools": "all"}, "tools is 'all'"),
+        ({"context": "roll"}, "context is 'roll'"),
     ],
 )
 def test_what_cannot_be_asked_is_not_sent(

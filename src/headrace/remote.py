@@ -11,6 +11,7 @@ from headrace.connection import Server, field, same_name
 from headrace.engine.parameters import Parameters
 from headrace.errors import HeadraceError, RequestInvalid, ServerFailed
 from headrace.events import Done, Dropped, Event, Reason, Text, Thinking, Timings, ToolCall, Usage
+from headrace.text.window import checked
 from headrace.tools.loop import MAX_ROUNDS, AnyTool, Approve, converse, toolbox_of
 
 REASONS: Final[Mapping[str, Reason]] = {"length": "length", "repetition": "repetition", "cancelled": "cancelled"}
@@ -101,10 +102,10 @@ class RemoteModel:
             "format": format,
             "think": think,
             "keep_alive": -1 if self._keep_alive_s == math.inf else self._keep_alive_s,
-            # Ollama leaves out the oldest turns where `truncate` is true, and keeps writing beyond the window's end
-            # where `shift` is.
-            "truncate": context != "error",
-            "shift": context != "error",
+            # Ollama leaves out the oldest turns where `truncate` is true. Where `shift` is, it writes on beyond the
+            # window's end, which no policy here allows.
+            "truncate": checked(context) != "error",
+            "shift": False,
             "stream": True,
         }
         body = {name: value for name, value in asked.items() if value is not None}
