@@ -6,13 +6,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import headrace
 from headrace import checkpoint, cli, errors, model
+from headrace.connection import Server
 from headrace.engine import core
 from headrace.errors import (
     OUTCOMES,
@@ -25,8 +28,10 @@ from headrace.errors import (
     ModelClosed,
     ModelNotFound,
     RequestInvalid,
+    ServerFailed,
     TemplateInvalid,
     ToolFailed,
+    Unreachable,
     Unsupported,
     UserError,
 )
@@ -148,6 +153,19 @@ def ask_after_closing(gguf: Path, **_: Any) -> None:
 def two_at_once(gguf: Path, **_: Any) -> None:
     with model.residents(max_models=1) as models, models.lease(str(gguf)), models.lease("nano", timeout_s=0):
         pass
+
+
+def ask_where_nobody_is(**_: Any) -> None:
+    with closing(Server("127.0.0.1:1")) as server:
+        server.names()
+
+
+def ask_one_that_hangs_up(monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
+    def cut(*_: object, **__: object) -> None:
+        raise httpx.ReadError("[Errno 104] Connection reset by peer")
+
+    monkeypatch.setattr(httpx.Client, "stream", cut)
+    ask_where_nobody_is()
 
 
 def without_the_core(monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
@@ -279,6 +297,17 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
         two_at_once,
         Busy,
         "nano needs room, and all models that are loaded are in use: try again later",
+    ),
+    "a server that is not there": (
+        ask_where_nobody_is,
+        Unreachable,
+        "nothing answers at http://127.0.0.1:1 (Connection refused): start a server with `headrace serve`, or say with "
+        "--host where one is",
+    ),
+    "a server that hangs up": (
+        ask_one_that_hangs_up,
+        ServerFailed,
+        "http://127.0.0.1:1 ended the connection: Connection reset by peer",
     ),
     "no native core": (
         without_the_core,

@@ -14,11 +14,13 @@
     │   │   ├── Forbidden        the key, the host or the origin may not do this
     │   │   └── NotServed        a route or a method that the server does not have (yet)
     │   ├── ContextExceeded      prompt and answer do not fit the context window
-    │   └── CacheExceeded        the prompt does not fit the memory of the cache
+    │   ├── CacheExceeded        the prompt does not fit the memory of the cache
+    │   └── Unreachable          nothing answers where a server was said to be
     ├── ToolFailed               a tool could not do it: its text goes back to the model
     ├── ModelClosed              the model was closed before or while it answered
     ├── Busy                     others are being served, and the time that the request would wait is over
     ├── DeadlineExceeded         the request took longer than it may
+    ├── ServerFailed             a server that was asked could not do it, or what it says cannot be understood
     └── CoreMissing              the native core is not built or does not load
 
 Each has a sentence that names the thing, what was expected, and what to do. OUTCOMES says how each ends a command and
@@ -125,6 +127,10 @@ class CacheExceeded(UserError):
         self.capacity = capacity
 
 
+class Unreachable(UserError):
+    """Nothing answers where a server was said to be."""
+
+
 class ToolFailed(HeadraceError):
     """A tool could not do what it was asked: the sentence goes back to the model as the tool's answer."""
 
@@ -139,6 +145,13 @@ class Busy(HeadraceError):
 
 class DeadlineExceeded(HeadraceError):
     """The request took longer than the server lets one take."""
+
+
+class ServerFailed(HeadraceError):
+    """A server that was asked could not do it, or cannot be understood; its words become one printable line."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(_one_line(sentence))
 
 
 class CoreMissing(HeadraceError):
@@ -170,10 +183,12 @@ OUTCOMES: Mapping[type[HeadraceError], Outcome] = MappingProxyType(
         NotServed: Outcome(2, 501),
         ContextExceeded: Outcome(2, 400),
         CacheExceeded: Outcome(2, 400),
+        Unreachable: Outcome(2, 424),
         ToolFailed: Outcome(1, 500),
         ModelClosed: Outcome(1, 503),
         Busy: Outcome(1, 503),
         DeadlineExceeded: Outcome(1, 504),
+        ServerFailed: Outcome(1, 502),
         CoreMissing: Outcome(2, 500),
     }
 )

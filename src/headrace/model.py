@@ -484,7 +484,7 @@ class Model:
         Raises ContextExceeded, CacheExceeded, RequestInvalid.
         """
         job = _Job(list(token_ids), self._parameters({"num_predict": 1}), lambda: None)
-        self._check_prompt(token_ids)
+        self.check_ids(token_ids)
         deque(self._answers([job]).only(), maxlen=0)
 
     def cached(self, token_ids: Sequence[int]) -> int:
