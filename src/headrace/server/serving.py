@@ -20,6 +20,7 @@ from headrace.events import Choice
 from headrace.model import Model
 
 T = TypeVar("T")
+Gone = Callable[[], bool]
 
 GOING_DOWN = "the server is shutting down: try again later"
 
@@ -124,11 +125,14 @@ class Serving:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.deadline_s
         with self._counted():
-            leased = await self._lease(name, ask, keep_alive_s, deadline)
+            leased = await self._lease(name, lambda model, _: ask(model), keep_alive_s, deadline)
             mailbox = Mailbox(loop)
             self._mailboxes.add(mailbox)
             try:
                 yield Running(leased.model, leased.value, leased.load_s, mailbox, deadline, self.deadline_s)
+            except ModelClosed:
+                self._replace(name)
+                raise
             finally:
                 leased.value.cancel()
                 self._mailboxes.discard(mailbox)
@@ -136,6 +140,12 @@ class Serving:
 
     async def call(self, name: str, work: Callable[[Model], T], keep_alive_s: float | None = None) -> tuple[T, float]:
         """What `work` returns, done in a thread, and the seconds that loading took."""
+        return await self.watched_call(name, lambda model, _: work(model), keep_alive_s)
+
+    async def watched_call(
+        self, name: str, work: Callable[[Model, Gone], T], keep_alive_s: float | None = None
+    ) -> tuple[T, float]:
+        """The same for a long work, which should ask now and then whether its client is gone, and then end."""
         with self._counted():
             deadline = asyncio.get_running_loop().time() + self.deadline_s
             leased = await self._lease(name, work, keep_alive_s, deadline)
@@ -172,7 +182,7 @@ class Serving:
             self.in_flight -= 1
 
     async def _lease(
-        self, name: str, work: Callable[[Model], T], keep_alive_s: float | None, deadline: float
+        self, name: str, work: Callable[[Model, Gone], T], keep_alive_s: float | None, deadline: float
     ) -> _Leased[T]:
         """A thread waits for the model. Who leaves meanwhile leaves the lease, if it comes, to nobody."""
         given_up = threading.Event()
@@ -182,7 +192,7 @@ class Serving:
                 asked = time.perf_counter()
                 model = stack.enter_context(self.models.lease(name, keep_alive_s=keep_alive_s, given_up=given_up))
                 load_s = time.perf_counter() - asked
-                return _Leased(model, work(model), load_s, stack.pop_all().close)
+                return _Leased(model, work(model, given_up.is_set), load_s, stack.pop_all().close)
 
         entering = self._entering.submit(enter)
         self._entered.add(entering)
@@ -201,7 +211,16 @@ class Serving:
             self._waiting.discard(told)
             if not taken:
                 self._abandon(entering, arrived, given_up)
-        return await arrived
+        try:
+            return await arrived
+        except ModelClosed:
+            self._replace(name)
+            raise
+
+    def _replace(self, name: str) -> None:
+        """A model whose engine has ended by itself would refuse all that comes: the next request loads it again."""
+        if not self._going_down:
+            self._leaving.submit(self.models.unload, name)
 
     def _abandon(
         self, entering: Future[_Leased[T]], arrived: asyncio.Future[_Leased[T]], given_up: threading.Event
