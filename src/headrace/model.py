@@ -28,7 +28,7 @@ from headrace.engine.scheduler import Scheduler
 from headrace.engine.snapshot import Snapshot
 from headrace.engine.speculation import MOST_DRAFTED, Drafter, PromptLookup
 from headrace.engine.turns import Turns
-from headrace.errors import ContextExceeded, FileInvalid, ModelNotFound, RequestInvalid
+from headrace.errors import Busy, ContextExceeded, FileInvalid, ModelNotFound, RequestInvalid
 from headrace.events import Choice, Dropped, Event
 from headrace.machine import memory_bytes, usable_threads
 from headrace.reply import Decode, ReplyEvents
@@ -423,12 +423,14 @@ class Model:
         texts: str | Sequence[str | Sequence[int]],
         pooling: Literal["mean", "last"] = "mean",
         normalise: bool = True,
+        gone: Callable[[], bool] = lambda: False,
     ) -> NDArray[np.float32]:
         """One vector for each text, [texts, hidden width]: hidden states after the last norm, pooled.
 
         A text may be given as its token ids, and gets one BOS in any case. "mean" is over all tokens, "last" takes the
         last one's. `normalise` scales each to length 1. The model was not trained for it: a model that was gives better
-        neighbours. Raises RequestInvalid, ContextExceeded.
+        neighbours. Where nobody waits for it any more, as `gone` says, it raises Busy after the step that runs. Raises
+        RequestInvalid, ContextExceeded.
         """
         if pooling not in ("mean", "last"):
             raise RequestInvalid(f"pooling is {pooling!r} but should be mean or last")
@@ -442,6 +444,8 @@ class Model:
         sequences = [request.Sequence.start(p, Parameters(), len(p), wants="hidden") for p in prompts]
         pooled = np.zeros((len(prompts), self.checkpoint.backbone.hidden_size))
         for index, output in request.streams(sequences, lambda: [self._engine.submit(one) for one in sequences]):
+            if gone():
+                raise Busy("nobody waits for these vectors any more")
             for row in output if isinstance(output, np.ndarray) else ():  # one by one: chunks must not change the sum
                 pooled[index] = row if pooling == "last" else pooled[index] + row
         if pooling == "mean":

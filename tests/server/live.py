@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from headrace.server.app import create_app
+from starlette.routing import Route
+
+from headrace.server.app import behind, create_app
 from headrace.server.endpoint import House
 from headrace.server.start import Settings, house_of, listen
 from headrace.server.transport import Server
@@ -24,12 +26,15 @@ class Live:
 
 
 @contextmanager
-def running(**settings: Any) -> Iterator[Live]:
-    """From listening to the last connection's end."""
+def running(
+    routes: Callable[[House], Sequence[Route]] | None = None, limits: Mapping[str, Any] = {}, **settings: Any
+) -> Iterator[Live]:
+    """From listening to the last connection's end. Other `routes` take the place of the server's own."""
     chosen = Settings(port=0, **settings)
     house = house_of(chosen)
+    house = replace(house, limits=replace(house.limits, **limits))
     with listen(chosen.host, chosen.port) as listener:
-        app = create_app(house, chosen.doors)
+        app = behind(chosen.doors, house, routes(house)) if routes else create_app(house, chosen.doors)
         server = Server(app, house.limits, chosen.grace_s, house.serving.go_down)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()

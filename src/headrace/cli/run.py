@@ -49,15 +49,33 @@ TOOLS = (
         "--tool", "functions", multiple=True, metavar="MODULE:FUNCTION", help="Offer your function (repeatable)."
     ),
 )
-NUM_CTX = click.option("--num-ctx", type=int, metavar="TOKENS", help="The context window; by default the model card's.")
+
+
+def set_by(name: str) -> dict[str, Any]:
+    """Of an option that has an environment variable, too, for whoever gives it always."""
+    return {"envvar": f"HEADRACE_{name}", "show_envvar": True}
+
+
+NUM_CTX = click.option(
+    "--num-ctx",
+    type=int,
+    metavar="TOKENS",
+    help="The context window; by default the model card's.",
+    **set_by("NUM_CTX"),
+)
 RUNTIME = (
-    click.option("--threads", type=int, help="Processors to use; by default all that this process may."),
-    click.option("--kv", type=click.Choice(["fp16", "int8", "fp32"]), help="How keys and values are kept."),
+    click.option(
+        "--threads", type=int, help="Processors to use; by default all that this process may.", **set_by("THREADS")
+    ),
+    click.option(
+        "--kv", type=click.Choice(["fp16", "int8", "fp32"]), help="How keys and values are kept.", **set_by("KV")
+    ),
     click.option(
         "--cache-bytes",
         metavar="SIZE",
         callback=lambda _, __, text: size_bytes(text),
         help="Memory that keys and values may take: 2GB, 500MiB.",
+        **set_by("CACHE_BYTES"),
     ),
 )
 
@@ -239,16 +257,14 @@ def _check_place(host: str | None) -> None:
         raise RequestInvalid("--no-loop-guard is for a model that runs here: Ollama's API has no word for it")
 
 
-def duration_s(text: str) -> float:
+def duration_s(text: str, option: str = "--keep-alive") -> float:
     """Seconds of an Ollama duration: "5m", "1h30m", "300" (seconds); negative is for ever."""
     if re.fullmatch(r"-?\d+(\.\d+)?", text):
         seconds = float(text)
         return seconds if seconds >= 0 else math.inf
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
     if not parts or "".join(number + unit for number, unit in parts) != text.removeprefix("-"):
-        raise click.BadParameter(
-            f"{text!r} is not a duration: write 5m, 300 (seconds) or -1", param_hint="--keep-alive"
-        )
+        raise click.BadParameter(f"{text!r} is not a duration: write 5m, 300 (seconds) or -1", param_hint=option)
     seconds = sum(float(number) * {"ms": 1e-3, "s": 1, "m": 60, "h": 3600}[unit] for number, unit in parts)
     return math.inf if text.startswith("-") else seconds
 
@@ -256,15 +272,13 @@ def duration_s(text: str) -> float:
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
-def size_bytes(text: str | None) -> int | None:
+def size_bytes(text: str | None, option: str = "--cache-bytes") -> int | None:
     """Bytes of "2GB", "500MiB", "1.5g" or "4000000"."""
     if text is None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", text.strip(), re.IGNORECASE)
     if not found:
-        raise click.BadParameter(
-            f"{text!r} is not a size: write 2GB, 500MiB or a number of bytes", param_hint="--cache-bytes"
-        )
+        raise click.BadParameter(f"{text!r} is not a size: write 2GB, 500MiB or a number of bytes", param_hint=option)
     return int(float(found[1]) * UNITS[(found[2] or "").lower()])
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Scope
 
 from headrace.errors import HeadraceError, RequestInvalid
@@ -19,6 +22,11 @@ def create_app(house: House, doors: Doors) -> ASGIApp:
     """An ASGI application that answers for all models of the `house`, to those that the `doors` let in."""
     routes = [*ollama.routes(house), *openai.routes(house), *tokens.routes(house)]
     routes.append(openapi.route(house, routes))
+    return behind(doors, house, routes)
+
+
+def behind(doors: Doors, house: House, routes: Sequence[Route]) -> ASGIApp:
+    """The same of other routes."""
 
     def lost(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -29,12 +37,13 @@ def create_app(house: House, doors: Doors) -> ASGIApp:
         return Response(reply.body, status, {**reply.headers, **allowed}, reply.media_type)
 
     app = Starlette(routes=routes, exception_handlers={404: lost, 405: lost})
-    return Logged(Guard(app, doors, _refusal))
+    return Logged(Guard(app, doors, _refusal), house.log_prompts)
 
 
 def dialect_of(scope: Scope) -> Dialect:
     """That in which somebody who asks for this path expects to hear what went wrong."""
-    return openai.DIALECT if scope["path"].startswith("/v1") else ollama.DIALECT
+    path = scope["path"]
+    return ollama.DIALECT if path == "/" or path.startswith("/api/") else openai.DIALECT
 
 
 def _refusal(scope: Scope, error: HeadraceError) -> ASGIApp:

@@ -15,15 +15,18 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.types import Receive, Scope, Send
 
 from headrace.errors import OUTCOMES, Busy, HeadraceError
+from headrace.server.log import note
 from headrace.server.serving import Serving
 from headrace.server.shelf import Shelf
-from headrace.server.wire import Fields, Gone, Limits, decode, read_body
+from headrace.server.wire import Fields, Gone, Intake, Limits, decode, read_body
 
 _log = logging.getLogger("headrace.server")
 
 JSON = "application/json"
 BODIED = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+BODIES = 8  # of the largest size, in memory at a time
 RETRY_AFTER_S = 1
+CLOSE = MappingProxyType({"connection": "close"})  # what follows of the request is not read
 INTERNAL = "something went wrong inside Headrace: its log says what"
 
 T = TypeVar("T", bound=Fields)
@@ -37,6 +40,7 @@ class House:
     shelf: Shelf
     limits: Limits = field(default_factory=Limits)
     log_prompts: bool = False
+    intake: Intake = field(default_factory=lambda: Intake(BODIES * Limits().body_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +99,30 @@ class Endpoint(Generic[T]):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(self.house, scope)
-        try:
-            body = await read_body(receive, call.headers, self.house.limits) if scope["method"] in BODIED else b"{}"
-        except Gone:
-            return
-        except HeadraceError as error:
-            await _send(send, self.dialect.refuse(error), {"connection": "close"})  # the rest of the body is not read
-            return
+        with self.house.intake.counted() as take:
+            try:
+                body = await self._body(call, receive, take)
+            except Gone:
+                return
+            except HeadraceError as error:
+                await _send(send, self.dialect.refuse(error), CLOSE)
+                return
+            await self._answer(call, body, receive, send)
+
+    async def _body(self, call: Call, receive: Receive, take: Callable[[int], None]) -> bytes:
+        if call.scope["method"] not in BODIED:
+            return b"{}"
+        return await read_body(receive, call.headers, self.house.limits, take)
+
+    async def _answer(self, call: Call, body: bytes, receive: Receive, send: Send) -> None:
+        """Until it is answered, or nobody is there to read it."""
         work = asyncio.ensure_future(self._respond(call, body, send))
         gone = asyncio.ensure_future(_gone(receive))
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-            work.cancel()  # nobody is there to read it; a work that is done does not mind
+            if not work.done():
+                note(call.scope, gone=True)
+            work.cancel()  # a work that is done does not mind
             with suppress(asyncio.CancelledError):
                 await work
         finally:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from typing import Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace.errors import FileInvalid, Forbidden, HeadraceError, KeyMissing, RequestInvalid
+from headrace.server.wire import has_body
 
 Permission = Literal["infer", "manage"]
 SCOPES: Sequence[Permission] = ("infer", "manage")
 
 # Those of Ollama's API that change what the server has; every other route is for who may infer.
 MANAGING = ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs")
+CLOSE: Sequence[tuple[bytes, bytes]] = [(b"connection", b"close")]
 OPEN = frozenset({"/", "/health", "/api/version"})  # say nothing that needs a key
 # Programs with a window of their own, and pages that this machine serves.
 APP_SCHEMES = frozenset({"app", "tauri", "vscode-webview", "vscode-file"})
@@ -43,6 +47,30 @@ class Doors:
     hosts: Collection[str] = ()
     origins: Collection[str] = ()
 
+    @classmethod
+    def of(cls, keys: Sequence[Key], hosts: Iterable[str], origins: Iterable[str]) -> Doors:
+        """From what a user wrote. Raises RequestInvalid for what would let in nobody, or everybody."""
+        if not all(key.secret.strip() for key in keys):
+            raise RequestInvalid("a key is empty: leave out --api-key, or give one that nobody can guess")
+        return cls(keys, frozenset(map(_named_host, hosts)), frozenset(map(_named_origin, origins)))
+
+
+def _named_host(name: str) -> str:
+    host = _host_of(name)
+    if not host or "*" in name:
+        raise RequestInvalid(f"--allow-host is {name!r} but should be a name, such as models.example.org")
+    return host
+
+
+def _named_origin(name: str) -> str:
+    try:
+        parts = urlsplit(name.lower())
+    except ValueError:
+        parts = SplitResult("", "", "", "", "")
+    if not parts.scheme or not parts.netloc or "*" in name:
+        raise RequestInvalid(f"--allow-origin is {name!r} but should be one origin, such as https://app.example.org")
+    return f"{parts.scheme}://{parts.netloc}"
+
 
 def read_keys(path: Path) -> list[Key]:
     """A key on each line, and its scopes behind it, with a comma between them: both where there are none.
@@ -55,7 +83,7 @@ def read_keys(path: Path) -> list[Key]:
     except (OSError, UnicodeDecodeError) as error:
         raise FileInvalid(path, f"the keys cannot be read: {getattr(error, 'strerror', error)}") from error
     for number, line in enumerate(lines, 1):
-        secret, *scopes = line.split("#")[0].replace(",", " ").split() or [""]
+        secret, *scopes = re.sub(r"(^|\s)#.*", "", line).replace(",", " ").split() or [""]  # a key may have a # in it
         if not secret:
             continue
         if unknown := set(scopes) - set(SCOPES):
@@ -102,19 +130,23 @@ class Guard:
             self._check_host(headers)
             if origin is not None:
                 self._check_origin(origin, headers.get("host", ""))
-                send = _with_origin(send, origin)
+                allowed = origin.encode("latin-1")
+                send = _with_headers(send, [(b"access-control-allow-origin", allowed), (b"vary", b"Origin")])
                 if scope["method"] == "OPTIONS":
                     await _preflight(headers, send)
                     return
             self._check_key(scope["path"], headers)
         except HeadraceError as error:
-            await self.refuse(scope, error)(scope, receive, send)
+            closing = _with_headers(send, CLOSE) if has_body(headers) else send  # which is not read
+            await self.refuse(scope, error)(scope, receive, closing)
             return
         await self.app(scope, receive, send)
 
     def _check_host(self, headers: Headers) -> None:
         """A page whose name was made to mean this machine names itself. An address cannot be such a name, and who has
         a key is no page."""
+        if len(headers.getlist("host")) > 1:
+            raise RequestInvalid("the request names more than one host")
         if self.doors.keys:
             return
         host = _host_of(headers.get("host", ""))
@@ -126,10 +158,13 @@ class Guard:
         raise Forbidden(f"the host {host!r} is not one that this server answers to: allow it with --allow-host")
 
     def _check_origin(self, origin: str, host: str) -> None:
-        if origin in self.doors.origins:
+        if origin.lower() in self.doors.origins:
             return
-        parts = urlsplit(origin)
-        local = parts.scheme in ("http", "https") and (parts.hostname or "") in LOCAL_NAMES
+        try:
+            parts = urlsplit(origin)
+            local = parts.scheme in ("http", "https") and (parts.hostname or "") in LOCAL_NAMES
+        except ValueError:  # brackets that are no address
+            parts, local = SplitResult("", "", "", "", ""), False
         if local or parts.scheme in APP_SCHEMES or (host and parts.netloc == host):
             return
         raise Forbidden(f"pages of {origin[:100]!r} may not ask this server: allow them with --allow-origin")
@@ -141,13 +176,18 @@ class Guard:
         given = given.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
         if not given:
             raise KeyMissing("this server wants a key: send it as `Authorization: Bearer KEY`")
-        # All of them are compared, each in constant time: how long it takes says nothing.
-        found = [key for key in self.doors.keys if hmac.compare_digest(key.secret.encode(), given.encode())]
+        # All of them are compared, each in constant time, whatever their length: how long it takes says nothing.
+        digest = _digest(given.encode("latin-1"))
+        found = [key for key in self.doors.keys if hmac.compare_digest(_digest(key.secret.encode()), digest)]
         if not found:
             raise KeyMissing("this server does not know the key")
         needed: Permission = "manage" if path.startswith(MANAGING) else "infer"
         if not any(needed in key.scopes for key in found):
             raise Forbidden(f"the key does not have the scope {needed!r}")
+
+
+def _digest(secret: bytes) -> bytes:
+    return sha256(secret).digest()
 
 
 def _host_of(header: str) -> str:
@@ -166,12 +206,10 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _with_origin(send: Send, origin: str) -> Send:
-    async def sending(message: Mapping[str, object]) -> None:
+def _with_headers(send: Send, more: Sequence[tuple[bytes, bytes]]) -> Send:
+    async def sending(message: Mapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            headers: list[tuple[bytes, bytes]] = [*message.get("headers", ())]  # type: ignore[misc]
-            headers += [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
-            message = {**message, "headers": headers}
+            message = {**message, "headers": [*message.get("headers", ()), *more]}
         await send(dict(message))
 
     return sending
@@ -183,7 +221,6 @@ async def _preflight(headers: Headers, send: Send) -> None:
         "access-control-allow-methods": "GET, HEAD, POST, DELETE",
         "access-control-allow-headers": allowed,
         "access-control-max-age": "600",
-        "content-length": "0",
     }
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.items()]
     await send({"type": "http.response.start", "status": 204, "headers": raw})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import os
+import resource
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +16,15 @@ from headrace import model
 from headrace.engine.residents import KEEP_ALIVE_S, Residents, default_budget
 from headrace.errors import RequestInvalid
 from headrace.server.app import create_app
-from headrace.server.endpoint import House
+from headrace.server.endpoint import BODIES, House
 from headrace.server.guard import Doors
 from headrace.server.serving import Serving
 from headrace.server.shelf import Shelf
 from headrace.server.transport import Server
-from headrace.server.wire import Limits
+from headrace.server.wire import Intake, Limits
+
+CONNECTIONS, OTHER_FILES = 4000, 200
+_log = logging.getLogger("headrace.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,33 +68,47 @@ def house_of(settings: Settings) -> House:
     )
     deadline_s = settings.deadline_s if math.isfinite(settings.deadline_s) else 10 * 365 * 86400.0
     serving = Serving(residents, max_queue=settings.max_queue, deadline_s=deadline_s)
-    return House(serving, shelf, Limits(body_bytes=settings.body_bytes), settings.log_prompts)
+    limits = Limits(body_bytes=settings.body_bytes, connections=allowed_connections())
+    return House(serving, shelf, limits, settings.log_prompts, Intake(BODIES * settings.body_bytes))
 
 
 def serve(settings: Settings, tell: Callable[[str], object]) -> None:
     """Listens until a signal ends it; `tell` gets the line that says where. Raises a UserError if it cannot begin."""
     house = house_of(settings)
-    listener = listen(settings.host, settings.port)
-    with listener:
-        host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        tell(f"Headrace listens on http://{shown}:{port} with {', '.join(house.shelf.names())}. Ctrl-C ends it.")
+    with listen(settings.host, settings.port) as listener:
         server = Server(create_app(house, settings.doors), house.limits, settings.grace_s, house.serving.go_down)
-        try:
-            server.run([listener])
-        finally:
-            house.serving.close()
-            logging.getLogger("headrace.server").info("ended")
+        with server.capture_signals():
+            host, port = listener.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            tell(f"Headrace listens on http://{shown}:{port} with {', '.join(house.shelf.names())}. Ctrl-C ends it.")
+            try:
+                server.run([listener])
+            finally:
+                ended = house.serving.close()
+                _log.info("ended")
+    if not ended:
+        os._exit(0)  # Python would wait for the thread that still loads a model
 
 
 def listen(host: str, port: int) -> socket.socket:
     """Raises RequestInvalid with what is in the way."""
+    host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, UnicodeError) as error:  # a name may be none that can be looked up
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             why = "something listens there already (Ollama? another Headrace?): end it, or take another --port"
         else:
-            why = error.strerror or str(error)
+            why = getattr(error, "strerror", None) or str(error)
         raise RequestInvalid(f"cannot listen on {host}:{port}: {why}") from error
+
+
+def allowed_connections() -> int:
+    """As many as the process may have files, and some are left for models; it may have more if it asks for them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + OTHER_FILES
+    if resource.RLIM_INFINITY not in (soft, hard) and soft < wanted:
+        soft = min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(16, min(CONNECTIONS, soft - OTHER_FILES))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
-from headrace.errors import FieldRefused, RequestInvalid, TooLarge, TooSlow
+from headrace.errors import Busy, FieldRefused, RequestInvalid, TooLarge, TooSlow
 from headrace.machine import format_bytes
 
 Message = MutableMapping[str, Any]
@@ -19,14 +20,18 @@ Receive = Callable[[], Awaitable[Message]]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one request."""
+    """Of one request, and of all connections."""
 
     body_bytes: int = 32 << 20
     body_s: float = 60.0  # from its first byte to its last
+    items: int = 1_000_000  # commas and brackets: each costs far more memory than the byte that it is
     form_bytes: int = 256 << 10  # of a schema, a grammar, or the tools together
+    template_bytes: int = 32 << 10  # of a template that a request brings: it is compiled for that request alone
     depth: int = 64  # of lists and objects within each other
     header_bytes: int = 32 << 10
     header_s: float = 10.0
+    stall_s: float = 60.0  # that a client may take nothing of an answer that waits for it
+    connections: int = 4000
 
 
 class Fields(msgspec.Struct, kw_only=True):
@@ -44,8 +49,39 @@ class Gone(Exception):
     """The client went away before it had said all."""
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str], limits: Limits) -> bytes:
-    """Raises TooLarge, TooSlow, Gone."""
+@dataclass(eq=False, slots=True)
+class Intake:
+    """The bodies of all requests that are being read or answered, together."""
+
+    most_bytes: int
+    taken: int = 0
+
+    @contextmanager
+    def counted(self) -> Iterator[Callable[[int], None]]:
+        """What it gives is told of so many bytes more of a request, for as long as the block lasts. Raises Busy."""
+        mine = 0
+
+        def take(count: int) -> None:
+            nonlocal mine
+            if self.taken + count > self.most_bytes:
+                raise Busy("other requests have large bodies: try again later")
+            mine += count
+            self.taken += count
+
+        try:
+            yield take
+        finally:
+            self.taken -= mine
+
+
+def has_body(headers: Mapping[str, str]) -> bool:
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
+async def read_body(
+    receive: Receive, headers: Mapping[str, str], limits: Limits, take: Callable[[int], None] = lambda _: None
+) -> bytes:
+    """`take` is told what comes. Raises TooLarge, TooSlow, Gone, and what `take` does."""
     said = headers.get("content-length", "")
     if said.isdecimal() and int(said) > limits.body_bytes:
         raise _too_large(limits)
@@ -57,10 +93,12 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limits: Limits
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise Gone
-                body += message.get("body", b"")
+                piece = message.get("body", b"")
                 more = message.get("more_body", False)
-                if len(body) > limits.body_bytes:
+                if len(body) + len(piece) > limits.body_bytes:
                     raise _too_large(limits)
+                take(len(piece))
+                body += piece
     except TimeoutError:
         raise TooSlow(f"the body did not arrive within {limits.body_s:g} seconds") from None
     return bytes(body)
@@ -88,6 +126,8 @@ def decode(body: bytes, kind: type[T], limits: Limits) -> T:
 def decode_json(body: bytes, limits: Limits) -> Any:
     if not body.strip():
         raise RequestInvalid("missing request body")
+    if sum(map(body.count, (b",", b"[", b"{"))) > limits.items:  # in its texts, too: no window holds so long a one
+        raise TooLarge(f"the body has more than {limits.items} commas and brackets, which is the most that is taken")
     try:
         body.decode()
         value = msgspec.json.decode(body)
@@ -143,5 +183,15 @@ def _too_deep(limits: Limits) -> RequestInvalid:
 
 def check_form(name: str, form: Any, limits: Limits) -> None:
     """Raises TooLarge for a schema or grammar that would take too long to read."""
-    if form is not None and len(msgspec.json.encode(form)) > limits.form_bytes:
-        raise TooLarge(f"{name} is larger than {format_bytes(limits.form_bytes)}, which is the most that is taken")
+    if form is not None:
+        _check_size(name, len(msgspec.json.encode(form)), limits.form_bytes)
+
+
+def check_template(name: str, source: str | None, limits: Limits) -> None:
+    """Raises TooLarge for a template that would take too long to compile."""
+    _check_size(name, len((source or "").encode()), limits.template_bytes)
+
+
+def _check_size(name: str, size: int, most: int) -> None:
+    if size > most:
+        raise TooLarge(f"{name} is larger than {format_bytes(most)}, which is the most that is taken")
