@@ -35,10 +35,12 @@ from headrace.reply import Decode, ReplyEvents
 from headrace.text import window
 from headrace.text.calls import ReplyParser
 from headrace.text.constraint import Constraint, Constraints, Form
+from headrace.text.following import follow
 from headrace.text.grammar import Grammars
 from headrace.text.prompt import encode_chat
 from headrace.text.repair import write_calls
 from headrace.text.stream import TextStream
+from headrace.text.template import Template
 from headrace.tools.loop import MAX_ROUNDS, AnyTool, Approve, Toolbox, converse, toolbox_of
 from headrace.tools.schema import parameters_of
 from headrace.weights.mapped import check_whole
@@ -184,6 +186,14 @@ class _Job:
         return ReplyEvents(decode, self.parser and self.parser(), self.dropped)
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """How a conversation is written, and the ids that it follows."""
+
+    template: Template
+    after: Sequence[int] = ()
+
+
 class Model:
     """A loaded model. Safe to use from several threads; `close` it, or use it in a `with` block, to free its memory.
 
@@ -311,7 +321,9 @@ class Model:
         """What `chat` answers, to be begun and read as its caller likes: see `Answers`.
 
         `num_ctx` is a window for this request alone, where it is smaller than the model's. The `options` are those of
-        `chat`, without those that run tools. Raises what `chat` does, but at once.
+        `chat`, without those that run tools; and `template`, the source of a chat template for this request, and
+        `after`, the token ids of an earlier conversation and its answer, which this one follows. Raises what `chat`
+        does, but at once.
         """
         return self._answers([self._chat_jobs(toolbox_of(tools), num_ctx, **options)(messages, None)], n)
 
@@ -329,12 +341,16 @@ class Model:
         loop_guard: bool = True,
         logprobs: int | None = None,
         experts: bool = False,
+        template: str | None = None,
+        after: Sequence[int] = (),
         **parameters: Any,
     ) -> Callable[[Sequence[Message], str | None], _Job]:
         """Makes jobs of conversations; the second argument is a `tool_choice` that takes the place of the first."""
         sampling, policy = self._parameters(parameters), window.checked(context)
         form, asked = Form(format, tool_choice, parallel_tool_calls, think, constrain), _asked(logprobs, experts)
         rest: dict[str, Any] = {"asked": asked, "loop_guard": loop_guard, "num_ctx": self._narrower(num_ctx)}
+        self.check_ids(after)
+        rest["place"] = _Place(self._template(template), after)
 
         def job(messages: Sequence[Message], choice: str | None) -> _Job:
             chosen = form if choice is None else form.with_choice(choice)
@@ -404,10 +420,7 @@ class Model:
         constraint()  # what is wrong with the form is said now
         jobs = []
         for one in prompts:
-            if not isinstance(one, str):
-                self.check_ids(one)
-            prompt = self.tokenize(one, add_bos=True) if isinstance(one, str) else tokenizer.with_bos(list(one))
-            dropped = None
+            prompt, dropped = self.prompt(one), None
             if window.checked(context) != "error":
                 head = len(tokenizer.with_bos([]))
                 prompt, dropped = window.end_of(prompt, head, self._window(sampling, narrower))
@@ -417,16 +430,20 @@ class Model:
         return self._answers(jobs, n)
 
     def embed(
-        self, texts: str | Sequence[str], pooling: Literal["mean", "last"] = "mean", normalise: bool = True
+        self,
+        texts: str | Sequence[str | Sequence[int]],
+        pooling: Literal["mean", "last"] = "mean",
+        normalise: bool = True,
     ) -> NDArray[np.float32]:
         """One vector for each text, [texts, hidden width]: hidden states after the last norm, pooled.
 
-        "mean" is over all tokens, "last" takes the last one's. `normalise` scales each to length 1. The model was not
-        trained for it: a model that was gives better neighbours. Raises RequestInvalid, ContextExceeded.
+        A text may be given as its token ids, and gets one BOS in any case. "mean" is over all tokens, "last" takes the
+        last one's. `normalise` scales each to length 1. The model was not trained for it: a model that was gives better
+        neighbours. Raises RequestInvalid, ContextExceeded.
         """
         if pooling not in ("mean", "last"):
             raise RequestInvalid(f"pooling is {pooling!r} but should be mean or last")
-        prompts = [self.tokenize(text, add_bos=True) for text in ([texts] if isinstance(texts, str) else texts)]
+        prompts = [self.prompt(text) for text in ([texts] if isinstance(texts, str) else texts)]
         self._check_files()
         for prompt in prompts:
             if not prompt:
@@ -447,6 +464,16 @@ class Model:
     def tokenize(self, text: str, add_bos: bool = False) -> list[int]:
         """Token ids of a text, special tokens in it recognised; `add_bos` puts one BOS first unless it is there."""
         return self.checkpoint.tokenizer.encode(text, add_bos=add_bos)
+
+    def prompt(self, text: str | Sequence[int]) -> list[int]:
+        """The token ids that stand for a text, or for ids, where nothing is before it: with one BOS.
+
+        Raises RequestInvalid for ids that are not in the vocabulary.
+        """
+        if isinstance(text, str):
+            return self.tokenize(text, add_bos=True)
+        self.check_ids(text)
+        return self.checkpoint.tokenizer.with_bos(list(text))
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included."""
@@ -541,6 +568,11 @@ class Model:
     def _parameters(self, given: Mapping[str, Any]) -> Parameters:
         return self.checkpoint.defaults.parameters.override(**given)
 
+    def _template(self, source: str | None) -> Template:
+        if source is None:
+            return self.checkpoint.template
+        return Template(source, self.checkpoint.tokenizer.special_names)
+
     def _narrower(self, num_ctx: int | None) -> int:
         """The window of one request."""
         if num_ctx is None:
@@ -560,14 +592,18 @@ class Model:
         form: Form,
         policy: str,
         num_ctx: int,
+        place: _Place | None = None,
     ) -> window.Prompt:
         """The prompt of a conversation, or of what of it fits the window, and what was left out."""
         source = self.checkpoint
+        place = place or _Place(source.template)
         switch = {} if form.think is None else {"enable_thinking": form.think}  # for templates that have one
 
         def encode(turns: Sequence[Message]) -> list[int]:
-            turns = write_calls(turns, source.template)
-            prompt = encode_chat(source.template, source.tokenizer, turns, tools=toolbox.schemas or None, **switch)
+            turns = write_calls(turns, place.template)
+            prompt = encode_chat(place.template, source.tokenizer, turns, tools=toolbox.schemas or None, **switch)
+            if place.after:
+                prompt = follow(place.after, prompt, place.template, source.tokenizer, source.end_ids)
             return self._constraints.think(prompt, form.think)[0]
 
         match policy:
@@ -586,10 +622,11 @@ class Model:
         form: Form,
         policy: str,
         num_ctx: int,
+        place: _Place | None = None,
         **fields: Any,
     ) -> _Job:
         """What one assistant turn asks of the engine."""
-        prompt, dropped = self._prompt(messages, toolbox, sampling, form, policy, num_ctx)
+        prompt, dropped = self._prompt(messages, toolbox, sampling, form, policy, num_ctx, place)
         _, thinking = self._constraints.think(prompt, form.think)  # which has been done to the prompt
 
         def constraint() -> Constraint | None:

@@ -37,6 +37,7 @@ class House:
     shelf: Shelf
     limits: Limits = field(default_factory=Limits)
     log_prompts: bool = False
+    num_ctx: int | None = None  # the window of each model, where it is not its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +87,19 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint(Generic[T]):
-    """An ASGI application for one route. With a `kind` the request has a body, which is read and checked."""
+    """An ASGI application for one route. The request's body is read and checked as its `kind`, unless it is `bare`."""
 
     house: House
     dialect: Dialect
     handle: Callable[[Call, T], Awaitable[Reply | Stream]]
     kind: type[T]
+    bare: bool = False  # what is in the body is of no concern, or no JSON
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(self.house, scope)
+        bodied = scope["method"] in BODIED and not self.bare
         try:
-            body = await read_body(receive, call.headers, self.house.limits) if scope["method"] in BODIED else b"{}"
+            body = await read_body(receive, call.headers, self.house.limits) if bodied else b"{}"
         except Gone:
             return
         except HeadraceError as error:

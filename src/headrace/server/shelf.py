@@ -14,6 +14,7 @@ from headrace import checkpoint, nano, packaged
 from headrace.checkpoint import fingerprint
 from headrace.errors import ModelNotFound, RequestInvalid
 from headrace.summary import summarise
+from headrace.weights import split
 
 TAG = ":latest"
 
@@ -30,11 +31,13 @@ class Shelved:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a model without loading it: its `summary` is that of `headrace show`."""
+    """What is known of a model without loading it: its `summary` is that of `headrace show`, its `header` what a GGUF
+    file says of itself, nothing for a folder."""
 
     digest: str  # 64 hexadecimal digits, of its header and samples of its weights
     can_think: bool
     summary: Mapping[str, Any]
+    header: Mapping[str, Any]
 
 
 class Shelf:
@@ -77,8 +80,10 @@ class Shelf:
 
     def _facts(self, name: str) -> Facts:
         """Read once. Raises FileInvalid, Unsupported."""
-        source = checkpoint.read(self.find(name).path)
-        return Facts(fingerprint(source), source.tokenizer.id_of("<think>") is not None, summarise(source))
+        path = self.find(name).path
+        source = checkpoint.read(path)
+        header = split.read(path)[0].metadata if path.is_file() else {}
+        return Facts(fingerprint(source), source.tokenizer.id_of("<think>") is not None, summarise(source), header)
 
 
 def _named(given: str) -> tuple[str, Path]:

@@ -63,7 +63,7 @@ def house_of(settings: Settings) -> House:
     )
     deadline_s = settings.deadline_s if math.isfinite(settings.deadline_s) else 10 * 365 * 86400.0
     serving = Serving(residents, max_queue=settings.max_queue, deadline_s=deadline_s)
-    return House(serving, shelf, Limits(body_bytes=settings.body_bytes), settings.log_prompts)
+    return House(serving, shelf, Limits(body_bytes=settings.body_bytes), settings.log_prompts, settings.num_ctx)
 
 
 def serve(settings: Settings, tell: Callable[[str], object]) -> None:
