@@ -188,10 +188,11 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """How a conversation is written, and the ids that it follows."""
+    """How a conversation is written, the ids that it follows, and where the reply begins."""
 
     template: Template
     after: Sequence[int] = ()
+    goes_on: bool = False  # with what its last message says
 
 
 class Model:
@@ -321,9 +322,9 @@ class Model:
         """What `chat` answers, to be begun and read as its caller likes: see `Answers`.
 
         `num_ctx` is a window for this request alone, where it is smaller than the model's. The `options` are those of
-        `chat`, without those that run tools; and `template`, the source of a chat template for this request, and
-        `after`, the token ids of an earlier conversation and its answer, which this one follows. Raises what `chat`
-        does, but at once.
+        `chat`, without those that run tools; and `template`, the source of a chat template for this request, `after`,
+        the token ids of an earlier conversation and its answer, which this one follows, and `goes_on`: the reply goes
+        on with the text of the last message. Raises what `chat` does, but at once.
         """
         return self._answers([self._chat_jobs(toolbox_of(tools), num_ctx, **options)(messages, None)], n)
 
@@ -343,6 +344,7 @@ class Model:
         experts: bool = False,
         template: str | None = None,
         after: Sequence[int] = (),
+        goes_on: bool = False,
         **parameters: Any,
     ) -> Callable[[Sequence[Message], str | None], _Job]:
         """Makes jobs of conversations; the second argument is a `tool_choice` that takes the place of the first."""
@@ -350,7 +352,7 @@ class Model:
         form, asked = Form(format, tool_choice, parallel_tool_calls, think, constrain), _asked(logprobs, experts)
         rest: dict[str, Any] = {"asked": asked, "loop_guard": loop_guard, "num_ctx": self._narrower(num_ctx)}
         self.check_ids(after)
-        rest["place"] = _Place(self._template(template), after)
+        rest["place"] = _Place(self._template(template), after, goes_on)
 
         def job(messages: Sequence[Message], choice: str | None) -> _Job:
             chosen = form if choice is None else form.with_choice(choice)
@@ -598,6 +600,8 @@ class Model:
         source = self.checkpoint
         place = place or _Place(source.template)
         switch = {} if form.think is None else {"enable_thinking": form.think}  # for templates that have one
+        if place.goes_on:
+            switch["continue_final_message"] = True
 
         def encode(turns: Sequence[Message]) -> list[int]:
             turns = write_calls(turns, place.template)

@@ -39,6 +39,11 @@ class Facts:
     summary: Mapping[str, Any]
     header: Mapping[str, Any]
 
+    @property
+    def can_call(self) -> bool:
+        """Whether its template shows it the tools that are offered."""
+        return "tools" in self.summary["template"]["text"]
+
 
 class Shelf:
     """`nano`, the models of installed packages, and what is given: files or folders, as PATH or NAME=PATH.
@@ -65,9 +70,12 @@ class Shelf:
     def names(self) -> Sequence[str]:
         return list(self._paths)
 
+    def has(self, name: str) -> bool:
+        return _plain(name) in self._paths
+
     def find(self, name: str) -> Shelved:
         """Raises ModelNotFound."""
-        plain = name.strip().lower().removesuffix(TAG)
+        plain = _plain(name)
         path = self._paths.get(plain)
         if path is None:
             raise ModelNotFound(f"model {name!r} not found: this server has {', '.join(self._paths)}")
@@ -84,6 +92,10 @@ class Shelf:
         source = checkpoint.read(path)
         header = split.read(path)[0].metadata if path.is_file() else {}
         return Facts(fingerprint(source), source.tokenizer.id_of("<think>") is not None, summarise(source), header)
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().removesuffix(TAG)
 
 
 def _named(given: str) -> tuple[str, Path]:
