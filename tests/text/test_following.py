@@ -45,3 +45,12 @@ def test_a_template_without_ends_closes_nothing(model: Model) -> None:
 def test_ids_are_checked(model: Model) -> None:
     with pytest.raises(RequestInvalid, match="token id 99999 is out of range"):
         model.chat_answers([SECOND], after=[99999])
+
+
+def test_a_reply_goes_on_with_the_last_words(model: Model) -> None:
+    _, said = answered(model)
+    begun = [FIRST, {"role": "assistant", "content": said[:11]}]
+    answers = model.chat_answers(begun, goes_on=True)
+    rest = "".join(choice.event.text for choice in answers if isinstance(choice.event, headrace.Text))
+    assert said[:11] + rest == said
+    assert model.detokenize(answers.prompt_ids[0]).endswith(f"assistant\n{said[:11]}")

@@ -48,13 +48,14 @@ class Piece:
     logprobs: Sequence[Mapping[str, Any]] = ()
     end: Mapping[str, Any] = field(default_factory=dict)
 
-    def __add__(self, other: Piece) -> Piece:
-        return Piece(
-            self.text + other.text,
-            self.thinking + other.thinking,
-            [*self.calls, *other.calls],
-            [*self.logprobs, *other.logprobs],
-            {**self.end, **other.end},
+    @classmethod
+    def joined(cls, pieces: Sequence[Piece]) -> Piece:
+        return cls(
+            "".join(piece.text for piece in pieces),
+            "".join(piece.thinking for piece in pieces),
+            [call for piece in pieces for call in piece.calls],
+            [entry for piece in pieces for entry in piece.logprobs],
+            pieces[-1].end,
         )
 
 
@@ -88,8 +89,7 @@ async def chat(call: Call, asked: Chat) -> Reply | Stream:
     for place, message in enumerate(asked.messages):
         check_images(f"messages[{place}].images", message.images)
     check_form("tools", asked.tools, call.house.limits)
-    facts = await asyncio.to_thread(call.house.shelf.facts, name)
-    if asked.tools and not facts.can_call:
+    if asked.tools and not (await asyncio.to_thread(call.house.shelf.facts, name)).can_call:
         raise RequestInvalid(f'"{asked.model}" does not support tools')
     messages, tools = [message.plain() for message in asked.messages], [_mended(tool) for tool in asked.tools] or None
     last = asked.messages[-1]
@@ -187,10 +187,8 @@ async def _reply(call: Call, asked: Asked, name: str, ask: Ask, shape: Shape, to
     pieces = _pieces(call, asked, name, ask, told)
     if asked.stream:
         return Stream(NDJSON, _lines(asked.model, shape, pieces), last_words)
-    whole = Piece()
     async with aclosing(pieces):
-        async for piece in pieces:
-            whole += piece
+        whole = Piece.joined([piece async for piece in pieces])
     return Reply.json(_chunk(asked.model, shape, whole))
 
 

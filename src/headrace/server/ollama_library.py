@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,12 +14,14 @@ import msgspec
 import numpy as np
 
 from headrace.engine.residents import Resident
-from headrace.errors import NotServed, RequestInvalid
+from headrace.errors import HeadraceError, NotServed, RequestInvalid
 from headrace.server.endpoint import Call, Reply, Stream
 from headrace.server.ollama_dialect import NDJSON, last_words, line, rfc3339, shelved
 from headrace.server.ollama_requests import Copy, Create, Delete, Pull, Push, Show
-from headrace.server.shelf import TAG, Facts, Shelved
+from headrace.server.shelf import TAG, Facts, Shelf, Shelved
 from headrace.server.wire import Fields
+
+_log = logging.getLogger("headrace.server")
 
 FOR_EVER: Final = timedelta(days=292 * 365)  # as long as Go can say
 LONGEST_ARRAY: Final = 64  # of a header, that is shown: not its tokens and merges
@@ -50,10 +53,19 @@ FILE_TYPES: Final[Mapping[int, str]] = MappingProxyType(
 
 
 async def tags(call: Call, asked: Fields) -> Reply:  # noqa: ARG001 - every route is called alike
-    shelf = call.house.shelf
-    models = sorted(map(shelf.find, shelf.names()), key=lambda model: model.modified, reverse=True)
-    facts = await asyncio.to_thread(lambda: [shelf.facts(model.name) for model in models])
-    return Reply.json({"models": [_listed(*one) for one in zip(models, facts, strict=True)]})
+    known = await asyncio.to_thread(_known, call.house.shelf)
+    return Reply.json({"models": [_listed(model, facts) for model, facts in known]})
+
+
+def _known(shelf: Shelf) -> list[tuple[Shelved, Facts]]:
+    """The models that can be read, the last changed first."""
+    known = list[tuple[Shelved, Facts]]()
+    for name in shelf.names():
+        try:
+            known.append((shelf.find(name), shelf.facts(name)))
+        except HeadraceError as error:  # one that is damaged must not hide the others
+            _log.warning("left out", extra={"facts": {"model": name, "error": str(error)}})
+    return sorted(known, key=lambda one: one[0].modified, reverse=True)
 
 
 def _listed(model: Shelved, facts: Facts) -> Mapping[str, Any]:

@@ -171,7 +171,7 @@ class Create(Named):
 
 
 _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART: Final = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_PART: Final = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 
 
 def seconds(keep_alive: KeepAlive) -> float | None:
@@ -192,7 +192,7 @@ def seconds(keep_alive: KeepAlive) -> float | None:
 def _duration(text: str) -> float:
     """NaN for what is none."""
     sign, size = (-1.0 if text[:1] == "-" else 1.0), text.removeprefix("-").removeprefix("+")
-    if re.fullmatch(r"\d+\.?\d*|\.\d+", size):
+    if re.fullmatch(r"\d+\.?\d*|\.\d+", size, re.ASCII):
         return sign * float(size)
     parts = _PART.findall(size)
     if not parts or "".join(number + unit for number, unit in parts) != size:
