@@ -35,10 +35,12 @@ from headrace.reply import Decode, ReplyEvents
 from headrace.text import window
 from headrace.text.calls import ReplyParser
 from headrace.text.constraint import Constraint, Constraints, Form
+from headrace.text.following import follow
 from headrace.text.grammar import Grammars
 from headrace.text.prompt import encode_chat
 from headrace.text.repair import write_calls
 from headrace.text.stream import TextStream
+from headrace.text.template import Template
 from headrace.tools.loop import MAX_ROUNDS, AnyTool, Approve, Toolbox, converse, toolbox_of
 from headrace.tools.schema import parameters_of
 from headrace.weights.mapped import check_whole
@@ -184,6 +186,15 @@ class _Job:
         return ReplyEvents(decode, self.parser and self.parser(), self.dropped)
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """How a conversation is written, the ids that it follows, and where the reply begins."""
+
+    template: Template
+    after: Sequence[int] = ()
+    goes_on: bool = False  # with what its last message says
+
+
 class Model:
     """A loaded model. Safe to use from several threads; `close` it, or use it in a `with` block, to free its memory.
 
@@ -313,7 +324,9 @@ class Model:
 
         `num_ctx` is a window for this request alone, where it is smaller than the model's. With `deltas` the arguments
         of a call come as ToolCallDelta while they are written. The `options` are those of `chat`, without those that
-        run tools. Raises what `chat` does, but at once.
+        run tools; and `template`, the source of a chat template for this request, `after`, the token ids of an earlier
+        conversation and its answer, which this one follows, and `goes_on`: the reply goes on with the text of the last
+        message. Raises what `chat` does, but at once.
         """
         return self._answers([self._chat_jobs(toolbox_of(tools), num_ctx, deltas, **options)(messages, None)], n)
 
@@ -332,6 +345,9 @@ class Model:
         loop_guard: bool = True,
         logprobs: int | None = None,
         experts: bool = False,
+        template: str | None = None,
+        after: Sequence[int] = (),
+        goes_on: bool = False,
         **parameters: Any,
     ) -> Callable[[Sequence[Message], str | None], _Job]:
         """Makes jobs of conversations; the second argument is a `tool_choice` that takes the place of the first."""
@@ -339,6 +355,8 @@ class Model:
         form, asked = Form(format, tool_choice, parallel_tool_calls, think, constrain), _asked(logprobs, experts)
         rest: dict[str, Any] = {"asked": asked, "loop_guard": loop_guard, "deltas": deltas}
         rest["num_ctx"] = self._narrower(num_ctx)
+        self.check_ids(after)
+        rest["place"] = _Place(self._template(template), after, goes_on)
 
         def job(messages: Sequence[Message], choice: str | None) -> _Job:
             chosen = form if choice is None else form.with_choice(choice)
@@ -563,6 +581,11 @@ class Model:
         self.check_ids(parameters.logit_bias)
         return parameters
 
+    def _template(self, source: str | None) -> Template:
+        if source is None:
+            return self.checkpoint.template
+        return Template(source, self.checkpoint.tokenizer.special_names)
+
     def _narrower(self, num_ctx: int | None) -> int:
         """The window of one request."""
         if num_ctx is None:
@@ -582,14 +605,20 @@ class Model:
         form: Form,
         policy: str,
         num_ctx: int,
+        place: _Place | None = None,
     ) -> window.Prompt:
         """The prompt of a conversation, or of what of it fits the window, and what was left out."""
         source = self.checkpoint
+        place = place or _Place(source.template)
         switch = {} if form.think is None else {"enable_thinking": form.think}  # for templates that have one
+        if place.goes_on:
+            switch["continue_final_message"] = True
 
         def encode(turns: Sequence[Message]) -> list[int]:
-            turns = write_calls(turns, source.template)
-            prompt = encode_chat(source.template, source.tokenizer, turns, tools=toolbox.schemas or None, **switch)
+            turns = write_calls(turns, place.template)
+            prompt = encode_chat(place.template, source.tokenizer, turns, tools=toolbox.schemas or None, **switch)
+            if place.after:
+                prompt = follow(place.after, prompt, place.template, source.tokenizer, source.end_ids)
             return self._constraints.think(prompt, form.think)[0]
 
         match policy:
@@ -609,10 +638,11 @@ class Model:
         policy: str,
         num_ctx: int,
         deltas: bool,
+        place: _Place | None = None,
         **fields: Any,
     ) -> _Job:
         """What one assistant turn asks of the engine."""
-        prompt, dropped = self._prompt(messages, toolbox, sampling, form, policy, num_ctx)
+        prompt, dropped = self._prompt(messages, toolbox, sampling, form, policy, num_ctx, place)
         _, thinking = self._constraints.think(prompt, form.think)  # which has been done to the prompt
 
         def constraint() -> Constraint | None:
