@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from starlette.datastructures import Headers
 
 import headrace
 from headrace import checkpoint, cli, errors, model
@@ -23,18 +26,29 @@ from headrace.errors import (
     CacheExceeded,
     ContextExceeded,
     CoreMissing,
+    DeadlineExceeded,
+    FieldRefused,
     FileInvalid,
+    Forbidden,
     HeadraceError,
+    KeyMissing,
     ModelClosed,
     ModelNotFound,
+    NotServed,
     RequestInvalid,
     ServerFailed,
     TemplateInvalid,
+    TooLarge,
     ToolFailed,
+    TooSlow,
     Unreachable,
     Unsupported,
     UserError,
 )
+from headrace.model import residents
+from headrace.server import guard, ollama_library, tokens, wire
+from headrace.server.serving import Serving
+from headrace.server.shelf import Shelf
 from headrace.summary import block_bytes
 from headrace.tools import builtin
 from tests import random_models
@@ -174,6 +188,34 @@ def without_the_core(monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
 
 
 # What somebody does -> what it raises, and all that it says. {folder} and the like are the test's own paths.
+def a_slow_body(**_: Any) -> None:
+    async def never() -> Any:
+        await asyncio.sleep(60)
+
+    asyncio.run(wire.read_body(never, {}, wire.Limits(body_s=0.01)))
+
+
+def knock(headers: dict[str, str]) -> None:
+    doors = guard.Doors.of([guard.Key("secret", frozenset({"infer"}))], (), ())
+    guard.Guard(None, doors, None)._check_key("/api/push", Headers(headers))  # type: ignore[arg-type]
+
+
+def a_push(**_: Any) -> None:
+    call: Any = SimpleNamespace(house=SimpleNamespace(shelf=Shelf()))
+    asyncio.run(ollama_library.push(call, wire.convert({"model": "nano"}, ollama_library.Push)))
+
+
+def an_answer_that_takes_too_long(**_: Any) -> None:
+    async def ask_it() -> None:
+        with residents() as models:
+            serving = Serving(models, deadline_s=0.001)
+            async with serving.answering("nano", lambda model: model.text_answers(["x"])) as running:
+                async for _ in running:
+                    pass
+
+    asyncio.run(ask_it())
+
+
 PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = {
     "a name that is no model": (
         lambda **_: headrace.load("nanoo").close(),
@@ -308,6 +350,41 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
         ask_one_that_hangs_up,
         ServerFailed,
         "http://127.0.0.1:1 ended the connection: Connection reset by peer",
+    ),
+    "a field that a request cannot have": (
+        lambda **_: wire.decode(b'{"promt": "x"}', tokens.Tokenize, wire.Limits()),
+        FieldRefused,
+        "promt: it is not supported here, and would change the answer",
+    ),
+    "a form that is too large": (
+        lambda **_: wire.check_form("format", {"enum": ["x" * 30_000]}, wire.Limits(form_bytes=20_000)),
+        TooLarge,
+        "format is larger than 0.02 MB, which is the most that is taken",
+    ),
+    "a body that does not come": (
+        a_slow_body,
+        TooSlow,
+        "the body did not arrive within 0.01 seconds",
+    ),
+    "a request without a key": (
+        lambda **_: knock({}),
+        KeyMissing,
+        "this server wants a key: send it as `Authorization: Bearer KEY`",
+    ),
+    "a key that may only infer": (
+        lambda **_: knock({"authorization": "Bearer secret"}),
+        Forbidden,
+        "the key does not have the scope 'manage'",
+    ),
+    "a route of the library": (
+        a_push,
+        NotServed,
+        "push: this server cannot send models anywhere yet",
+    ),
+    "a request that takes too long": (
+        an_answer_that_takes_too_long,
+        DeadlineExceeded,
+        "it took longer than the 0.001 seconds that a request may",
     ),
     "no native core": (
         without_the_core,

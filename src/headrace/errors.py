@@ -11,8 +11,7 @@
     │   │   ├── TooLarge         a request's body or form is larger than the server takes
     │   │   ├── TooSlow          a request's body did not arrive in time
     │   │   ├── KeyMissing       the server wants a key that it knows
-    │   │   ├── Forbidden        the key, the host or the origin may not do this
-    │   │   └── NotServed        a route or a method that the server does not have (yet)
+    │   │   └── Forbidden        the key, the host or the origin may not do this
     │   ├── ContextExceeded      prompt and answer do not fit the context window
     │   ├── CacheExceeded        the prompt does not fit the memory of the cache
     │   └── Unreachable          nothing answers where a server was said to be
@@ -20,6 +19,7 @@
     ├── ModelClosed              the model was closed before or while it answered
     ├── Busy                     others are being served, and the time that the request would wait is over
     ├── DeadlineExceeded         the request took longer than it may
+    ├── NotServed                a route that the server knows and does not have yet
     ├── ServerFailed             a server that was asked could not do it, or what it says cannot be understood
     └── CoreMissing              the native core is not built or does not load
 
@@ -99,10 +99,6 @@ class Forbidden(RequestInvalid):
     """The request's key does not reach so far, or its host or origin is not among those that are let in."""
 
 
-class NotServed(RequestInvalid):
-    """A route that is known and not there yet."""
-
-
 class ContextExceeded(UserError):
     """The prompt, or the prompt and its answer, do not fit the context window (both in tokens)."""
 
@@ -147,6 +143,10 @@ class DeadlineExceeded(HeadraceError):
     """The request took longer than the server lets one take."""
 
 
+class NotServed(HeadraceError):
+    """A route that the server knows and does not have yet."""
+
+
 class ServerFailed(HeadraceError):
     """A server that was asked could not do it, or cannot be understood; its words become one printable line."""
 
@@ -180,7 +180,6 @@ OUTCOMES: Mapping[type[HeadraceError], Outcome] = MappingProxyType(
         TooSlow: Outcome(2, 408),
         KeyMissing: Outcome(2, 401),
         Forbidden: Outcome(2, 403),
-        NotServed: Outcome(2, 501),
         ContextExceeded: Outcome(2, 400),
         CacheExceeded: Outcome(2, 400),
         Unreachable: Outcome(2, 424),
@@ -188,6 +187,7 @@ OUTCOMES: Mapping[type[HeadraceError], Outcome] = MappingProxyType(
         ModelClosed: Outcome(1, 503),
         Busy: Outcome(1, 503),
         DeadlineExceeded: Outcome(1, 504),
+        NotServed: Outcome(1, 501),
         ServerFailed: Outcome(1, 502),
         CoreMissing: Outcome(2, 500),
     }

@@ -35,6 +35,7 @@ WEATHER: dict[str, Any] = {
 }
 SUM = [{"role": "user", "content": "What is 37 * 12?"}]
 HI = [{"role": "user", "content": "Hi"}]
+VAGUE = [{"role": "user", "content": "Zoltan fimble 7, or the river? Never mind."}]  # nano is not sure what to say
 WHO = [
     {
         "role": "user",

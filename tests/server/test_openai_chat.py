@@ -16,7 +16,7 @@ import headrace
 from headrace.events import Choice, Done, Text, Thinking, Token, ToolCall
 from headrace.server.serving import Running
 from tests.server.live import Live, running
-from tests.server.openai_clients import CALCULATE, HI, SUM, WEATHER, WHO, client_of, frames, masked, thinker
+from tests.server.openai_clients import CALCULATE, HI, SUM, VAGUE, WEATHER, WHO, client_of, frames, masked, thinker
 
 
 @pytest.fixture(scope="module")
@@ -202,13 +202,13 @@ def test_a_schema_that_was_cut_off_is_an_error_of_the_client(client: openai.Open
 
 def test_several_answers_have_a_seed_each(client: openai.OpenAI) -> None:
     given: dict[str, Any] = {"temperature": 2.0, "max_tokens": 8, "extra_body": {"min_p": 0}}
-    three = [choice.message.content for choice in asked(client, HI, n=3, seed=5, **given).choices]
-    alone = [asked(client, HI, seed=5 + number, **given).choices[0].message.content for number in range(3)]
+    three = [choice.message.content for choice in asked(client, VAGUE, n=3, seed=5, **given).choices]
+    alone = [asked(client, VAGUE, seed=5 + number, **given).choices[0].message.content for number in range(3)]
     assert three == alone
     assert len(set(three)) > 1
-    several = asked(client, HI, n=3, seed=5, **given)
+    several = asked(client, VAGUE, n=3, seed=5, **given)
     assert [choice.index for choice in several.choices] == [0, 1, 2]
-    assert several.usage.prompt_tokens == asked(client, HI, **given).usage.prompt_tokens, "a prompt counts once"
+    assert several.usage.prompt_tokens == asked(client, VAGUE, **given).usage.prompt_tokens, "a prompt counts once"
     assert several.usage.completion_tokens > 8
     assert several.headrace == {"choices": [{"reason": "length"}] * 3}
 
@@ -239,15 +239,19 @@ def test_an_answer_that_runs_in_circles_is_not_whole(client: openai.OpenAI, mode
 def test_biases_and_penalties_reach_the_sampler(client: openai.OpenAI, model: headrace.Model) -> None:
     (comma,) = model.tokenize(",")
     assert asked(client, HI, logit_bias={str(comma): 100}, max_tokens=3).choices[0].message.content == ",,,"
-    given: dict[str, Any] = {"max_tokens": 12, "logit_bias": {str(comma): 13}}
-    plain = asked(client, HI, **given).choices[0].message.content
+    given: dict[str, Any] = {"temperature": 2.0, "seed": 1, "max_tokens": 40, "extra_body": {"min_p": 0}}
+
+    def with_commas(bias: int, **penalty: Any) -> str:
+        return str(asked(client, HI, **given | {"logit_bias": {str(comma): bias}} | penalty).choices[0].message.content)
+
+    bias, plain = next((b, text) for b in range(5, 50) if 2 < (text := with_commas(b)).count(",") < 38)
     for penalty in (
         {"presence_penalty": 2.0},
         {"frequency_penalty": 2.0},
-        {"extra_body": {"repeat_penalty": 9.0}},
-        {"extra_body": {"repetition_penalty": 9.0}},
+        {"extra_body": {"min_p": 0, "repeat_penalty": 9.0}},
+        {"extra_body": {"min_p": 0, "repetition_penalty": 9.0}},
     ):
-        assert asked(client, HI, **given, **penalty).choices[0].message.content != plain
+        assert with_commas(bias, **penalty) != plain
     hot: dict[str, Any] = {"temperature": 2.0, "seed": 1, "max_tokens": 8}
     greedy = asked(client, HI, max_tokens=8).choices[0].message.content
     assert asked(client, HI, **hot, extra_body={"min_p": 0}).choices[0].message.content != greedy
