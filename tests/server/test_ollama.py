@@ -321,6 +321,7 @@ def test_options_are_honoured_ignored_or_refused_by_name(live: Live) -> None:
         ({"num_ctx": True}, "num_ctx is True but should be"),
         ({"stop": [""]}, "stop should be a text or a list of texts"),
         ({"typical_p": 0.7}, "options.typical_p is 0.7 but only 1 is supported"),
+        ({"typical_p": True}, "options.typical_p is True but only 1 is supported"),
         ({"mirostat": 2}, "options.mirostat is 2 but only 0"),
         ({"penalize_newline": False}, "options.penalize_newline is False but only true"),
         ({"temprature": 1}, "options.temprature: there is no such option here"),
