@@ -16,6 +16,8 @@ from headrace.server.endpoint import Call, Reply
 from headrace.server.log import note
 from headrace.server.openai_completions import prompts_of
 from headrace.server.openai_errors import Dialect
+from headrace.server.serving import Gone
+from headrace.server.vectors import cut
 from headrace.server.wire import Fields
 
 DIALECT = Dialect(prompt="input")
@@ -43,12 +45,12 @@ async def embed(call: Call, asked: Embedding) -> Reply:
     if call.house.log_prompts:
         note(call.scope, request={"input": asked.input})
 
-    def work(model: Model) -> tuple[NDArray[np.float32], int]:
+    def work(model: Model, gone: Gone) -> tuple[NDArray[np.float32], int]:
         prompts = [model.prompt(one) for one in given]
-        whole = model.embed(prompts, asked.pooling)
+        whole = model.embed(prompts, asked.pooling, gone=gone)
         return cut(whole, asked.dimensions), sum(map(len, prompts))
 
-    (vectors, tokens), _ = await call.house.serving.call(name, work, keep_alive_s)
+    (vectors, tokens), _ = await call.house.serving.watched_call(name, work, keep_alive_s)
     note(call.scope, prompt_tokens=tokens)
     data = [
         {"object": "embedding", "index": index, "embedding": _encoded(vector, asked.encoding_format)}
@@ -56,17 +58,6 @@ async def embed(call: Call, asked: Embedding) -> Reply:
     ]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return Reply.json({"object": "list", "data": data, "model": name, "usage": usage})
-
-
-def cut(vectors: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:
-    """The first `dimensions` of each, scaled to length 1 again."""
-    if dimensions is None:
-        return vectors
-    if dimensions > vectors.shape[1]:
-        raise RequestInvalid(f"dimensions is {dimensions} but this model has {vectors.shape[1]}", "dimensions")
-    kept = vectors[:, :dimensions]
-    scaled: NDArray[np.float32] = kept / np.maximum(np.sqrt(np.square(kept).sum(1, keepdims=True)), 1e-12)
-    return scaled
 
 
 def _encoded(vector: NDArray[np.float32], encoding: str) -> Any:
