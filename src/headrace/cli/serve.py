@@ -142,6 +142,7 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
 @click.pass_context
 def command(
     context: click.Context,
+    /,
     host: str,
     port: int,
     keys: tuple[str, ...],
