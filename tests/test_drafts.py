@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import headrace
@@ -16,7 +17,7 @@ from headrace.budget import Need
 from headrace.engine import draft_model, parts
 from headrace.engine.parameters import Parameters
 from headrace.engine.request import Sequence
-from headrace.engine.speculation import Ledger, PromptLookup, StepCosts
+from headrace.engine.speculation import GUESSED, LONGEST_MATCH, PRIORS, Ledger, PromptLookup, StepCosts
 from tests import random_models
 
 SHAPE: dict[str, Any] = {"num_predict": 100, "loop_guard": False, "logit_bias": {2: -100, 7: -100}}  # no early end
@@ -49,7 +50,9 @@ def entered(monkeypatch: pytest.MonkeyPatch) -> Entered:
         found.append((drafted, accepted))
         enter(ledger, drafted, accepted, saved_s)
 
-    monkeypatch.setattr(Ledger, "allowed", lambda ledger, _: ledger.next_draft)
+    lengths = cycle([4, 8, 16, 2, 1])
+    monkeypatch.setattr(Ledger, "allowed", lambda *_: True)
+    monkeypatch.setattr(Ledger, "length", lambda _, __, ___, longer: min(next(lengths), len(longer)))
     monkeypatch.setattr(Ledger, "enter", note)
     monkeypatch.setattr(draft_model, "LEAST_PROBABILITY", 1e-9)
     return found
@@ -234,6 +237,9 @@ def test_the_time_of_making_drafts_counts(monkeypatch: pytest.MonkeyPatch) -> No
             now[0] += 1000  # the prompt is read before there is anything to save
             return True
 
+        def trust(self, _: Any) -> int:
+            return GUESSED
+
         def propose(self, *_: Any) -> list[int]:
             now[0] += 1.5
             return []
@@ -249,3 +255,51 @@ def test_the_time_of_making_drafts_counts(monkeypatch: pytest.MonkeyPatch) -> No
     assert now[0] == 2003
     one.ledger.decoded_s = 1.0  # a hundredth of the time that it has decoded may be lost, too
     assert one.ledger.allowed(1.0)
+
+
+def test_a_draft_is_as_long_as_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each token of it makes the step longer by a quarter of a token's time."""
+    monkeypatch.undo()
+    longer, ledger = np.arange(1, 17) * 0.25, Ledger()
+    by_trust = [ledger.length(trust, 1.0, longer) for trust in sorted(PRIORS.keys() - {GUESSED})]
+    assert by_trust == sorted(by_trust)
+    assert by_trust[0] >= 1
+    assert by_trust[-1] == 16
+    assert ledger.length(LONGEST_MATCH, 1.0, 4 * longer) == 0, "a step of two tokens takes as long as two of one"
+    ledger.making_s = 0.75
+    assert ledger.length(LONGEST_MATCH, 1.0, longer) == 0, "it takes as long to make it"
+
+
+def test_what_held_before_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    longer, ledger = np.arange(1, 17) * 0.25, Ledger()
+    first = ledger.length(4, 1.0, longer)
+    for _ in range(5):
+        ledger.enter(first, first, 0.0)
+    assert ledger.length(4, 1.0, longer) > first
+    for _ in range(80):
+        ledger.enter(4, 0, 0.0)
+    assert ledger.length(4, 1.0, longer) == 0
+    assert ledger.length(5, 1.0, longer) == Ledger().length(5, 1.0, longer), "another trust"
+    for _ in range(10):
+        ledger.length(4, 1.0, longer)
+        ledger.enter(16, 16, 0.0)
+    assert ledger.length(4, 1.0, longer), "what was long ago counts less"
+
+
+def test_lookup_trusts_longer_matches_more() -> None:
+    lookup, text = PromptLookup(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21, 22]
+    for count, trust in ((1, None), (2, 2), (3, 3), (4, 4), (7, 5), (8, 8), (10, 8)):
+        context = np.array([*text, 99, *text[10 - count : 10]], np.int32)
+        assert PromptLookup().trust(context) == trust
+        assert PromptLookup().propose(context, 2) == ([20, 21] if trust else [])
+    context = np.array([*text, 99, 9, 10, 20, 77, 9, 10], np.int32)
+    assert lookup.propose(context, 2) == [20, 77], "the latest place"
+
+
+def test_a_step_that_nobody_has_seen_is_taken_to_grow() -> None:
+    costs = StepCosts({2: 4.0, 6: 6.0})
+    assert costs.of(4) == 5.0
+    assert costs.longer(2, 6).tolist() == [0.5, 1.0, 1.5, 2.0, 3.0, 4.0]
+    costs.observe(512, 100.0)
+    assert costs.seconds.keys() == {2, 6}, "that one held a prompt"

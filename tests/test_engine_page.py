@@ -41,7 +41,8 @@ def test_files_are_named_all() -> None:
         f"(`echo`) is {scheduler.ECHO_TOKENS} at most",
         f"blocks of {core.BLOCK_TOKENS} tokens",
         f"`logprobs=k` (0 to {model.MOST_LOGPROBS})",
-        f"has {speculation.FIRST_DRAFT} tokens; the next has twice as many, up to {speculation.MOST_DRAFTED},",
+        f"So each draft, of up to {speculation.MOST_DRAFTED} tokens,",
+        f"(2 to {speculation.LONGEST_MATCH})",
     ],
 )
 def test_figures_are_the_codes(sentence: str) -> None:
@@ -49,7 +50,8 @@ def test_figures_are_the_codes(sentence: str) -> None:
 
 
 def test_the_quarter_second_and_the_words_for_other_figures() -> None:
-    assert (pace.TARGET_S, speculation.NGRAM, speculation.CREDIT_TOKENS, speculation.CREDIT_SHARE) == (0.25, 3, 3, 0.01)
+    assert (pace.TARGET_S, speculation.NGRAMS, speculation.CREDIT_TOKENS) == (0.25, (3, 2), 3)
+    assert (speculation.CREDIT_SHARE, speculation.GROWTH) == (0.01, 0.25)
 
 
 def test_bytes_of_a_block() -> None:

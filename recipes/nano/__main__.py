@@ -1,4 +1,7 @@
-"""`python -m recipes.nano COMMAND`: data, train, export, evaluate, card, or all from nothing to the shipped file."""
+"""`python -m recipes.nano COMMAND`: data, train, export, evaluate, card, or all from nothing to the shipped file.
+
+`blend` puts the weights of two runs between each other, of which the second began with the first's.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ def main() -> None:
     commands = {
         "data": show_data, "train": run_training, "export": run_export, "evaluate": run_evaluation, "card": write_card,
     }  # fmt: skip
-    parser.add_argument("command", choices=[*commands, "all"])
+    parser.add_argument("command", choices=[*commands, "all", "blend"])
     parser.add_argument("--work", type=Path, default=WORK, help="where everything is kept (default: recipes/nano/run)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=12000)
@@ -34,10 +37,15 @@ def main() -> None:
     parser.add_argument(
         "--start", type=Path, help="weights to begin with: a state.pt of an earlier run, or the GGUF that it exported"
     )
+    parser.add_argument("--blend", type=Path, help="blend: the second run's folder; --start has the first's state.pt")
+    parser.add_argument("--share", type=float, default=0.5, help="blend: how much of the second run's weights")
     parser.add_argument("--device", default="cpu", help="cpu, or an accelerator that torch knows, such as cuda")
     options = parser.parse_args()
     options.config = MINIATURE if options.miniature else Config()
     options.work.mkdir(parents=True, exist_ok=True)
+    if options.command == "blend":
+        train.blend(options.start, options.blend / "state.pt", options.share, options.work / "state.pt")
+        return
     for command in commands if options.command == "all" else [options.command]:
         commands[command](options)
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cache
 
 from recipes.nano import words
 from recipes.nano.arithmetic import spelled
 from recipes.nano.exchange import Argument, Call, Exchange, Number
 from recipes.nano.offering import Offered
 from recipes.nano.phrases import casual, casual_start, choose, say
+from recipes.nano.synonyms import reworded
 from recipes.nano.talk import outside
 from recipes.nano.tools import CatalogueInvalid, Entry, Parameter, words_of
 from recipes.nano.values import Values
@@ -24,19 +26,24 @@ _BRACES = re.compile(r"\{(\w+)(?:=([^{}]*))?\}")
 _RETURNED = re.compile(r"%(\w+)(?::([^%]*))?%")
 
 GENERAL = 0.35  # of what no tool serves
+REWORDED = 0.9  # of requests may have near words in them; about half of those find some
 PLAIN, BARE = 0.1, 0.3  # of requests name parameters one by one; of results are fields that nobody could foresee
 
 
-def asked(rng: random.Random, values: Values, offered: Offered, varied: bool = True) -> tuple[str, Call, str]:
+def asked(
+    rng: random.Random, values: Values, offered: Offered, varied: bool = True, others: Iterable[Offered] = ()
+) -> tuple[str, Call, str]:
     """A request for a tool, the call that it needs with its result, and the answer.
 
-    Only a `varied` one may be in words made of the schema's own, with a result of any form, or have numbers in words.
+    Only a `varied` one may be in words made of the schema's own or near to them, with a result of any form, or have
+    numbers in words. No near word is one of the names of the `others` on offer.
     """
     entry = offered.entry
     if varied and rng.random() < PLAIN:
         given, text = _plainly(rng, values, offered)
     else:
-        given, text = filled(rng, values, entry, rng.choice(entry.asks), in_letters=0.12 if varied else 0.0)
+        near = _near_words(rng, entry, offered.about, _named(offered, others)) if varied else None
+        given, text = filled(rng, values, entry, rng.choice(entry.asks), 0.12 if varied else 0.0, near)
     arguments = {offered.renamed[p.name]: given[p.name] for p in entry.parameters if p.name in given}
     shown = {name: in_words(value) for name, value in given.items()}
     bare = varied and rng.random() < BARE
@@ -45,13 +52,23 @@ def asked(rng: random.Random, values: Values, offered: Offered, varied: bool = T
 
 
 def filled(
-    rng: random.Random, values: Values, entry: Entry, pattern: str, in_letters: float = 0.0
+    rng: random.Random,
+    values: Values,
+    entry: Entry,
+    pattern: str,
+    in_letters: float = 0.0,
+    near: Callable[[str], str] | None = None,
 ) -> tuple[dict[str, Argument], str]:
-    """Arguments and text of one way of asking; an optional part comes half the time, small numbers `in_letters`."""
+    """Arguments and text of one way of asking; an optional part comes half the time, small numbers `in_letters`.
+
+    `near` puts other words into the pattern before its slots are filled.
+    """
     text = choose(rng, pattern)
     while found := _OPTIONAL.search(text):
         part = rng.choice(found[1].split("|")) if rng.random() < 0.5 else ""
         text = text[: found.start()] + part + text[found.end() :]
+    if near:
+        text = near(text)
     kinds = {p.name: p.kind for p in entry.parameters}
     given: dict[str, Argument] = {}
     for name, assigned in _BRACES.findall(text):
@@ -68,6 +85,33 @@ def filled(
 
     return given, _BRACES.sub(said, text)
 
+
+def _near_words(
+    rng: random.Random, entry: Entry, about: frozenset[str], never: frozenset[str]
+) -> Callable[[str], str] | None:
+    """What puts near words into a request, above all for words of the schema; not for those of values that it means."""
+    if rng.random() >= REWORDED:
+        return None
+
+    def near(text: str) -> str:
+        meant = words_of(" ".join(value for _, value in _BRACES.findall(text)))
+        return reworded(rng, text, 0.95, 0.4, about, never | meant | _listed_values(entry), entry.foreign)
+
+    return near
+
+
+def _listed_values(entry: Entry) -> frozenset[str]:
+    listed = (p.kind.partition(" ")[2] for p in entry.parameters if p.kind.startswith(("enum", "oneof", "list")))
+    return words_of(" ".join(listed))
+
+
+def _named(served: Offered, offered: Iterable[Offered]) -> frozenset[str]:
+    """Words of the other tools' names, and of those built in, which may be on offer too."""
+    others = (words_of(each.name) for each in offered if each is not served)
+    return _BUILT_IN.union(*others) - served.about
+
+
+_BUILT_IN = words_of("calculate current_time add_to_date days_between convert_units text_statistics")
 
 _PLAIN_STARTS = (
     "{tool}: {list}", "{tool} with {list}", "{tool}, {list}", "[Please|Can you] {tool} with {list}", "use {name} with {list}", "Call {name} with {list}",
@@ -268,7 +312,7 @@ def exchange(rng: random.Random, values: Values, offered: list[Offered]) -> Exch
     """A request that one of the tools serves, or two of them in one turn; some calls fail."""
     if rng.random() < 0.1:
         return _two(rng, values, offered)
-    text, call, answer = asked(rng, values, rng.choice(offered))
+    text, call, answer = asked(rng, values, rng.choice(offered), others=offered)
     text = typed(rng, text, call.arguments.values())
     if rng.random() < 0.06:
         error = error_of(rng, call)
@@ -287,7 +331,9 @@ def typed(rng: random.Random, text: str, given: Iterable[Argument]) -> str:
 
 
 def _two(rng: random.Random, values: Values, offered: list[Offered]) -> Exchange:
-    (first, one, said), (second, other, also) = (asked(rng, values, rng.choice(offered)) for _ in range(2))
+    (first, one, said), (second, other, also) = (
+        asked(rng, values, rng.choice(offered), others=offered) for _ in range(2)
+    )
     starts_with_value = any(second.startswith(in_words(value)) for value in other.arguments.values())
     second = second if starts_with_value or not second[1:2].islower() else second[0].lower() + second[1:]
     joint = rng.choice((". ", " and ", ", and ", ". Also, ", ". Then ", " and then ", "; ", ", then ", ". And "))
@@ -301,18 +347,23 @@ def unserved(
     """A request for a tool that is not on offer, in words that none of those on offer uses.
 
     `near` of them are for another tool of a domain that is on offer: to remove what can only be listed. As many again
-    and more ask what no tool of the catalogue knows: who wrote a book, or for a poem.
+    and more ask what no tool of the catalogue knows: who wrote a book, or for a poem. Without `near`, as for a test, the
+    catalogue's own words are used; with it, near ones as often as in requests that are served.
     """
     offered = list(offered)
     domains = {each.entry.domain for each in offered}
     told = (f"{' '.join(each.entry.names)} {each.schema.get('description', '')}" for each in offered)
     known = frozenset[str]().union(*map(words_of, told))
+
+    def unlike(entry: Entry) -> Callable[[str], str] | None:
+        return _near_words(rng, entry, _told_of(entry), known) if near else None
+
     if rng.random() < near:
         entry = rng.choice([entry for entry in entries if entry.domain in domains] or entries)
         firsts = {each.entry.asks for each in offered}
         verbs = {name.split("_")[0] for each in offered for name in each.entry.names}
         if entry.asks not in firsts and not verbs & {name.split("_")[0] for name in entry.names}:
-            given, text = filled(rng, values, entry, rng.choice(entry.asks))
+            given, text = filled(rng, values, entry, rng.choice(entry.asks), near=unlike(entry))
             return typed(rng, text, given.values())
     if near and rng.random() < GENERAL:
         asks = " ".join(re.sub(r"\{[^{}]*\}", "", ask) for each in offered for ask in each.entry.asks)
@@ -323,9 +374,16 @@ def unserved(
     for _ in range(50):
         entry = rng.choice(entries)
         if entry.domain not in domains and not words_of(" ".join(entry.names)) & known:
-            given, text = filled(rng, values, entry, rng.choice(entry.asks))
+            given, text = filled(rng, values, entry, rng.choice(entry.asks), near=unlike(entry))
             return typed(rng, text, given.values())
     return "Sing me a song."
+
+
+@cache
+def _told_of(entry: Entry) -> frozenset[str]:
+    return words_of(
+        f"{' '.join(entry.names)} {entry.descriptions[0]} {' '.join(p.description for p in entry.parameters)}"
+    )
 
 
 def error_of(rng: random.Random, call: Call) -> str:

@@ -112,7 +112,9 @@ def some_tools(rng: random.Random, count: int, entries: tuple[tools.Entry, ...],
         if entry not in chosen and (entry.domain == first.domain or not _alike(entry, chosen)):
             chosen.append(entry)
             near = [one for one in near if one is not entry]
-    offered = [offer(rng, entry, style, varied) for entry in chosen]
+    names = [tools.words_of(" ".join(entry.names)) for entry in chosen] if varied else []
+    others = [frozenset[str]().union(*names[:at], *names[at + 1 :]) for at in range(len(chosen))]
+    offered = [offer(rng, entry, style, varied, never) for entry, never in zip(chosen, others, strict=True)]
     rng.shuffle(offered)
     return list({each.name: each for each in offered}.values())
 
@@ -138,7 +140,7 @@ def dialogue(rng: random.Random, prefix: Prefix, values: Values) -> list[Exchang
 
 def _exchange(rng: random.Random, prefix: Prefix, values: Values, number: str) -> Exchange:
     made_up = list(prefix.made_up)
-    if made_up and rng.random() < (0.5 if prefix.builtin else 0.74):
+    if made_up and rng.random() < (0.4 if prefix.builtin else 0.5):
         return asking.exchange(rng, values, made_up)
     if (made_up or rng.random() < 0.06) and rng.random() < 0.7:
         user = asking.unserved(rng, values, made_up, tools.catalogue(), near=0.15)

@@ -15,7 +15,8 @@ from recipes.nano import ways
 from recipes.nano.asking import in_words
 from recipes.nano.exchange import Exchange, Number
 from recipes.nano.phrases import choose
-from recipes.nano.tools import CATALOGUE, HELD_OUT, CatalogueInvalid
+from recipes.nano.synonyms import reworded
+from recipes.nano.tools import CATALOGUE, HELD_OUT, CatalogueInvalid, words_of
 from recipes.nano.values import Values
 
 _OPTIONAL = re.compile(r"<([^<>]*)>")
@@ -71,15 +72,17 @@ def parse(text: str) -> Catalogue:
 
 
 VARIED, MADE_UP = 0.65, 0.2  # of exchanges are asked for in ways.py's words; have a text of made-up fields
+REWORDED, NEAR = 0.8, 0.6  # of texts in training may have near words; of their words that a key is made of, those do
 
 
 def extraction(rng: random.Random, values: Values, source: Catalogue, varied: bool = True) -> Exchange:
     """One to six fields of a text under the keys that were asked for; what the text does not say is null.
 
-    Only a `varied` one may be asked for in other words than the catalogue's, or be about made-up fields.
+    Only a `varied` one may be asked for in other words than the catalogue's, be about made-up fields, or tell a field in
+    words near to its key's.
     """
     made_up = varied and rng.random() < MADE_UP
-    text, fields, reply = _made_up(rng, values) if made_up else _catalogued(rng, values, source)
+    text, fields, reply = _made_up(rng, values) if made_up else _catalogued(rng, values, source, varied)
     if varied and rng.random() < VARIED:
         return Exchange(ways.asked(rng, text, fields), _dumped(reply))
     ask = choose(rng, rng.choice(source.asks))
@@ -90,10 +93,10 @@ def extraction(rng: random.Random, values: Values, source: Catalogue, varied: bo
 _Made = tuple[str, dict[str, str], dict[str, Any]]  # a text, the keys asked for with their JSON types, and the reply
 
 
-def _catalogued(rng: random.Random, values: Values, source: Catalogue) -> _Made:
+def _catalogued(rng: random.Random, values: Values, source: Catalogue, varied: bool) -> _Made:
     """One to five of a form's fields under any of their keys."""
     form = rng.choice(source.forms)
-    text, given = _told(rng, values, form)
+    text, given = _told(rng, values, form, varied and rng.random() < REWORDED)
     held = [name for name in form.fields if name in given]
     missing = [name for name in form.fields if name not in given]
     wanted = rng.sample(held, rng.randint(1, min(4, len(held))))
@@ -111,10 +114,15 @@ def json_type(kind: str) -> str:
     return types.get(name, "array" if name == "list" else "string")
 
 
-def _told(rng: random.Random, values: Values, form: Form) -> tuple[str, dict[str, Any]]:
+def _told(rng: random.Random, values: Values, form: Form, near: bool) -> tuple[str, dict[str, Any]]:
+    """A text of the form and its values; `near` words for some of those that the form's keys are made of."""
     text = choose(rng, rng.choice(form.texts))
     while found := _OPTIONAL.search(text):
         text = text[: found.start()] + (found[1] if rng.random() < 0.5 else "") + text[found.end() :]
+    if near:
+        text = reworded(
+            rng, text, NEAR, about=words_of(" ".join(key for _, keys in form.fields.values() for key in keys))
+        )
     given: dict[str, Any] = {}
     for name in _NAME.findall(text):
         if name not in form.fields:
@@ -191,21 +199,32 @@ _FILLERS = (
 
 
 def _made_up(rng: random.Random, values: Values) -> _Made:
-    """Two to six fields with any words for keys, told in any order among others; some are asked for and not told."""
+    """Two to six fields with any words for keys, told in any order among others; some are asked for and not told.
+
+    Some are told in words near to the key's.
+    """
     count = rng.randint(2, 8)
     style = rng.choice(("snake", "snake", "spaced", "spaced", "camel", "Title", "kebab", "UPPER", "Pascal"))
-    words_of = _key_words(rng, count + 1)
+    keys_of = _key_words(rng, count + 1)
     prose = rng.random() < 0.5
-    kinds = [rng.choice(_KINDS if prose or rng.random() < 0.85 else _LOOSE) for _ in words_of]
+    kinds = [rng.choice(_KINDS if prose or rng.random() < 0.85 else _LOOSE) for _ in keys_of]
     drawn = [_no_figure(values, kind) for kind in kinds]
-    told = {" ".join(each): in_words(value) for each, value in list(zip(words_of, drawn, strict=True))[:count]}
+    told = {" ".join(each): in_words(value) for each, value in list(zip(keys_of, drawn, strict=True))[:count]}
+    told = _in_near_words(rng, told, keys_of) if rng.random() < REWORDED else told
     text = _prose(rng, told) if prose else rng.choice((_lines, _lines, _log, _table))(rng, told)
     wanted = rng.sample(range(count), rng.randint(2, min(6, count)))
     if rng.random() < 0.25:
         wanted[rng.randrange(len(wanted))] = count
-    keys = {at: _styled(words_of[at], style) for at in wanted}
+    keys = {at: _styled(keys_of[at], style) for at in wanted}
     fields = {key: json_type(kinds[at]) for at, key in keys.items()}
     return text, fields, {key: drawn[at] if at < count else None for at, key in keys.items()}
+
+
+def _in_near_words(rng: random.Random, told: dict[str, str], keys: list[tuple[str, ...]]) -> dict[str, str]:
+    """No near word is one of any key, so that it still says which one is meant."""
+    stems = words_of(" ".join(map(" ".join, keys)))
+    made = {reworded(rng, key, NEAR, about=stems, foreign=stems): value for key, value in told.items()}
+    return made if len(made) == len(told) else told
 
 
 def _key_words(rng: random.Random, count: int) -> list[tuple[str, ...]]:

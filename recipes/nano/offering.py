@@ -6,8 +6,6 @@ names that say nothing, and some live in a world whose words mean something else
 none can be learnt by heart.
 """
 
-# ruff: noqa: SIM905 (a list of words)
-
 from __future__ import annotations
 
 import random
@@ -18,26 +16,35 @@ from functools import cache
 from typing import Any
 
 from recipes.nano import words
+from recipes.nano.synonyms import reworded
 from recipes.nano.tools import Entry, Parameter, catalogue, stem, words_of
 
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """An entry as one system prompt shows it: its name there, what its parameters are called, its schema."""
+    """An entry as one system prompt shows it: its name there, what its parameters are called, its schema.
+
+    `about` are the stems of the words that the schema is made of, and of the values that it lists.
+    """
 
     entry: Entry
     name: str
     renamed: dict[str, str]
     schema: dict[str, Any] = field(hash=False)
+    about: frozenset[str] = frozenset()
 
 
 INVENTED, TRANSLATED = 0.15, 0.3  # of the tools in training
+REWORDED = 0.2  # of the descriptions in training have near words in them
 
 
-def offer(rng: random.Random, entry: Entry, style: str, varied: bool = True) -> Offered:
+def offer(
+    rng: random.Random, entry: Entry, style: str, varied: bool = True, never: frozenset[str] = frozenset()
+) -> Offered:
     """The entry under one of its names, its parameters under one of theirs; descriptions may be missing.
 
-    Only a `varied` one may be invented or translated, or have a schema of unusual form.
+    Only a `varied` one may be invented or translated, or have a schema of unusual form, or near words in its
+    description, none of the stems `never` among them: other tools' own.
     """
     kind = rng.random() if varied else 1.0
     invented = kind < INVENTED
@@ -54,14 +61,23 @@ def offer(rng: random.Random, entry: Entry, style: str, varied: bool = True) -> 
     required = [renamed[p.name] for p in entry.parameters if p.required]
     schema: dict[str, Any] = {"name": name}
     if invented or rng.random() < 0.93:
-        schema["description"] = rng.choice(entry.descriptions)
+        description = rng.choice(entry.descriptions)
+        if varied and rng.random() < REWORDED:
+            description = reworded(rng, description, 0.0, 0.5, never=never)
+        schema["description"] = description
     parameters: dict[str, Any] = {"type": "object", "properties": properties}
     if required or rng.random() < 0.5:
         parameters["required"] = required
     schema["parameters"] = parameters
     if varied and rng.random() < 0.2:
         _vary(rng, schema)
-    return Offered(entry, name, renamed, schema)
+    return Offered(entry, name, renamed, schema, _about(schema) if varied else frozenset())
+
+
+def _about(schema: dict[str, Any]) -> frozenset[str]:
+    properties = schema["parameters"]["properties"]
+    told = (f"{key} {each.get('description', '')} {' '.join(each.get('enum', ()))}" for key, each in properties.items())
+    return words_of(f"{schema['name']} {schema.get('description', '')} {' '.join(told)}")
 
 
 def _invented(rng: random.Random, entry: Entry) -> Entry:
@@ -87,12 +103,7 @@ def _held_out_names() -> frozenset[str]:
 
 # What a pattern holds beside words: values, results, alternatives' brackets are left alone.
 _KEPT = re.compile(r"(\{[^{}]*\}|%[^%\s]*%|[A-Za-z]+)")
-_GRAMMAR = """
-about after again also another before both could does doing done each from give have here into just like make many more
-most much need only other over please should show some such take tell than that their them then there these they this
-those under until want were what when where which while will with would your
-""".split()
-_STEMS = frozenset(map(stem, _GRAMMAR))
+_STEMS = frozenset(map(stem, words.GRAMMAR))
 
 
 def translated(rng: random.Random, entry: Entry) -> Entry:
@@ -126,6 +137,7 @@ def translated(rng: random.Random, entry: Entry) -> Entry:
     return Entry(
         entry.domain, tuple(map(name, entry.names)), tuple(map(told, entry.descriptions)), renamed,
         tuple(map(told, entry.asks)), tuple((result, told(answer)) for result, answer in entry.results),
+        frozenset(map(stem, mapped.values())),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 CATALOGUE = Path(__file__).parent / "catalogue"
@@ -28,7 +28,10 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A tool of the catalogue, its ways of asking, and its (result, answer) pairs."""
+    """A tool of the catalogue, its ways of asking, and its (result, answer) pairs.
+
+    `foreign` are the stems of words that stand in it for others, whatever part of speech they are.
+    """
 
     domain: str
     names: tuple[str, ...]
@@ -36,6 +39,7 @@ class Entry:
     parameters: tuple[Parameter, ...]
     asks: tuple[str, ...]
     results: tuple[tuple[str, str], ...]
+    foreign: frozenset[str] = frozenset()
 
 
 class CatalogueInvalid(ValueError):
@@ -91,12 +95,14 @@ def _entry(domain: str, lines: list[str]) -> Entry:
     )
 
 
+@lru_cache(1 << 15)
 def words_of(text: str) -> frozenset[str]:
     """Its words of four letters and more without their endings, to see whether two texts speak of the same thing."""
     found = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text).lower().replace("_", " "))
     return frozenset(stem(word) for word in found if len(word) > 3)
 
 
+@cache
 def stem(word: str) -> str:
     """A small word without its ending."""
     return re.sub(r"(ing|ed|es|s|e)$", "", word)

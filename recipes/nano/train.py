@@ -267,3 +267,17 @@ def launch(
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     spawn(train, (folder, config, schedule, seed, workers, "cpu", start), nprocs=workers)  # type: ignore[no-untyped-call]
+
+
+def blend(first: Path, second: Path, share: float, to: Path) -> None:
+    """Averaged weights between those of two runs: what one does better and what the other does, each in part.
+
+    The second must have begun with the first's: weights of runs that began apart have nothing between them.
+    """
+    ours, theirs = (torch.load(path, map_location="cpu") for path in (first, second))
+    average = {
+        name: torch.lerp(value, theirs["average"][name], share) if value.is_floating_point() else value
+        for name, value in ours["average"].items()
+    }
+    place = {name: value + theirs["place"][name] for name, value in ours["place"].items()}
+    torch.save({"model": average, "average": average, "place": place}, to)

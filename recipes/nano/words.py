@@ -77,6 +77,13 @@ LANGUAGES = (
     )
 )
 
+# Words that say how a sentence is made and nothing of what it is about.
+GRAMMAR = """
+about after again also another before both could does doing done each from give have here into just like make many more
+most much need only other over please should show some such take tell than that their them then there these they this
+those under until want were what when where which while will with would your
+""".split()
+
 # Frequent on the web, and not what a model should be heard to say.
 _UNWANTED = frozenset(
     "fuck fucking fucked shit bitch ass asshole dick cock pussy porn sex sexual nude naked rape nigga bastard tits cum slut whore damn".split()

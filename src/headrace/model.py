@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
@@ -35,10 +35,12 @@ from headrace.reply import Decode, ReplyEvents
 from headrace.text import window
 from headrace.text.calls import ReplyParser
 from headrace.text.constraint import Constraint, Constraints, Form
+from headrace.text.following import follow
 from headrace.text.grammar import Grammars
 from headrace.text.prompt import encode_chat
 from headrace.text.repair import write_calls
 from headrace.text.stream import TextStream
+from headrace.text.template import Template
 from headrace.tools.loop import MAX_ROUNDS, AnyTool, Approve, Toolbox, converse, toolbox_of
 from headrace.tools.schema import parameters_of
 from headrace.weights.mapped import check_whole
@@ -184,6 +186,15 @@ class _Job:
         return ReplyEvents(decode, self.parser and self.parser(), self.dropped)
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """How a conversation is written, the ids that it follows, and where the reply begins."""
+
+    template: Template
+    after: Sequence[int] = ()
+    goes_on: bool = False  # with what its last message says
+
+
 class Model:
     """A loaded model. Safe to use from several threads; `close` it, or use it in a `with` block, to free its memory.
 
@@ -306,19 +317,24 @@ class Model:
         *,
         n: int = 1,
         num_ctx: int | None = None,
+        deltas: bool = False,
         **options: Any,
     ) -> Answers:
         """What `chat` answers, to be begun and read as its caller likes: see `Answers`.
 
-        `num_ctx` is a window for this request alone, where it is smaller than the model's. The `options` are those of
-        `chat`, without those that run tools. Raises what `chat` does, but at once.
+        `num_ctx` is a window for this request alone, where it is smaller than the model's. With `deltas` the arguments
+        of a call come as ToolCallDelta while they are written. The `options` are those of `chat`, without those that
+        run tools; and `template`, the source of a chat template for this request, `after`, the token ids of an earlier
+        conversation and its answer, which this one follows, and `goes_on`: the reply goes on with the text of the last
+        message. Raises what `chat` does, but at once.
         """
-        return self._answers([self._chat_jobs(toolbox_of(tools), num_ctx, **options)(messages, None)], n)
+        return self._answers([self._chat_jobs(toolbox_of(tools), num_ctx, deltas, **options)(messages, None)], n)
 
     def _chat_jobs(
         self,
         toolbox: Toolbox,
         num_ctx: int | None = None,
+        deltas: bool = False,
         *,
         format: Any = None,  # noqa: A002
         tool_choice: Any = "auto",
@@ -329,12 +345,18 @@ class Model:
         loop_guard: bool = True,
         logprobs: int | None = None,
         experts: bool = False,
+        template: str | None = None,
+        after: Sequence[int] = (),
+        goes_on: bool = False,
         **parameters: Any,
     ) -> Callable[[Sequence[Message], str | None], _Job]:
         """Makes jobs of conversations; the second argument is a `tool_choice` that takes the place of the first."""
         sampling, policy = self._parameters(parameters), window.checked(context)
         form, asked = Form(format, tool_choice, parallel_tool_calls, think, constrain), _asked(logprobs, experts)
-        rest: dict[str, Any] = {"asked": asked, "loop_guard": loop_guard, "num_ctx": self._narrower(num_ctx)}
+        rest: dict[str, Any] = {"asked": asked, "loop_guard": loop_guard, "deltas": deltas}
+        rest["num_ctx"] = self._narrower(num_ctx)
+        self.check_ids(after)
+        rest["place"] = _Place(self._template(template), after, goes_on)
 
         def job(messages: Sequence[Message], choice: str | None) -> _Job:
             chosen = form if choice is None else form.with_choice(choice)
@@ -390,24 +412,22 @@ class Model:
         loop_guard: bool = True,
         logprobs: int | None = None,
         echo: bool = False,
+        ends: bool = False,
         experts: bool = False,
         **parameters: Any,
     ) -> Answers:
         """What `generate` answers to texts or token ids, to be begun and read as its caller likes: see `Answers`.
 
-        A prompt gets one BOS unless it begins with it. `num_ctx` is that of `chat_answers`. Raises what `generate`
-        does, but at once.
+        A prompt gets one BOS unless it begins with it. With `ends` the token that ends an answer has its Token event,
+        too. `num_ctx` is that of `chat_answers`. Raises what `generate` does, but at once.
         """
-        sampling, asked = self._parameters(parameters), replace(_asked(logprobs, experts), echo=echo)
+        sampling, asked = self._parameters(parameters), replace(_asked(logprobs, experts), echo=echo, ends=ends)
         narrower, tokenizer = self._narrower(num_ctx), self.checkpoint.tokenizer
         constraint = partial(self._constraints.of_text, format)
         constraint()  # what is wrong with the form is said now
         jobs = []
         for one in prompts:
-            if not isinstance(one, str):
-                self.check_ids(one)
-            prompt = self.tokenize(one, add_bos=True) if isinstance(one, str) else tokenizer.with_bos(list(one))
-            dropped = None
+            prompt, dropped = self.prompt(one), None
             if window.checked(context) != "error":
                 head = len(tokenizer.with_bos([]))
                 prompt, dropped = window.end_of(prompt, head, self._window(sampling, narrower))
@@ -418,20 +438,21 @@ class Model:
 
     def embed(
         self,
-        texts: str | Sequence[str],
+        texts: str | Sequence[str | Sequence[int]],
         pooling: Literal["mean", "last"] = "mean",
         normalise: bool = True,
         gone: Callable[[], bool] = lambda: False,
     ) -> NDArray[np.float32]:
         """One vector for each text, [texts, hidden width]: hidden states after the last norm, pooled.
 
-        "mean" is over all tokens, "last" takes the last one's. `normalise` scales each to length 1. The model was not
-        trained for it: a model that was gives better neighbours. Where nobody waits for it any more, as `gone` says, it
-        raises Busy after the step that runs. Raises RequestInvalid, ContextExceeded.
+        A text may be given as its token ids, and gets one BOS in any case. "mean" is over all tokens, "last" takes the
+        last one's. `normalise` scales each to length 1. The model was not trained for it: a model that was gives better
+        neighbours. Where nobody waits for it any more, as `gone` says, it raises Busy after the step that runs. Raises
+        RequestInvalid, ContextExceeded.
         """
         if pooling not in ("mean", "last"):
             raise RequestInvalid(f"pooling is {pooling!r} but should be mean or last")
-        prompts = [self.tokenize(text, add_bos=True) for text in ([texts] if isinstance(texts, str) else texts)]
+        prompts = [self.prompt(text) for text in ([texts] if isinstance(texts, str) else texts)]
         self._check_files()
         for prompt in prompts:
             if not prompt:
@@ -455,6 +476,16 @@ class Model:
         """Token ids of a text, special tokens in it recognised; `add_bos` puts one BOS first unless it is there."""
         return self.checkpoint.tokenizer.encode(text, add_bos=add_bos)
 
+    def prompt(self, text: str | Sequence[int]) -> list[int]:
+        """The token ids that stand for a text, or for ids, where nothing is before it: with one BOS.
+
+        Raises RequestInvalid for ids that are not in the vocabulary.
+        """
+        if isinstance(text, str):
+            return self.tokenize(text, add_bos=True)
+        self.check_ids(text)
+        return self.checkpoint.tokenizer.with_bos(list(text))
+
     def detokenize(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included."""
         return self.checkpoint.tokenizer.decode(ids, skip_special=False)
@@ -475,7 +506,7 @@ class Model:
         Raises ContextExceeded, CacheExceeded, RequestInvalid.
         """
         job = _Job(list(token_ids), self._parameters({"num_predict": 1}), lambda: None)
-        self._check_prompt(token_ids)
+        self.check_ids(token_ids)
         deque(self._answers([job]).only(), maxlen=0)
 
     def cached(self, token_ids: Sequence[int]) -> int:
@@ -546,7 +577,14 @@ class Model:
         self.close()
 
     def _parameters(self, given: Mapping[str, Any]) -> Parameters:
-        return self.checkpoint.defaults.parameters.override(**given)
+        parameters = self.checkpoint.defaults.parameters.override(**given)
+        self.check_ids(parameters.logit_bias)
+        return parameters
+
+    def _template(self, source: str | None) -> Template:
+        if source is None:
+            return self.checkpoint.template
+        return Template(source, self.checkpoint.tokenizer.special_names)
 
     def _narrower(self, num_ctx: int | None) -> int:
         """The window of one request."""
@@ -567,14 +605,20 @@ class Model:
         form: Form,
         policy: str,
         num_ctx: int,
+        place: _Place | None = None,
     ) -> window.Prompt:
         """The prompt of a conversation, or of what of it fits the window, and what was left out."""
         source = self.checkpoint
+        place = place or _Place(source.template)
         switch = {} if form.think is None else {"enable_thinking": form.think}  # for templates that have one
+        if place.goes_on:
+            switch["continue_final_message"] = True
 
         def encode(turns: Sequence[Message]) -> list[int]:
-            turns = write_calls(turns, source.template)
-            prompt = encode_chat(source.template, source.tokenizer, turns, tools=toolbox.schemas or None, **switch)
+            turns = write_calls(turns, place.template)
+            prompt = encode_chat(place.template, source.tokenizer, turns, tools=toolbox.schemas or None, **switch)
+            if place.after:
+                prompt = follow(place.after, prompt, place.template, source.tokenizer, source.end_ids)
             return self._constraints.think(prompt, form.think)[0]
 
         match policy:
@@ -593,17 +637,19 @@ class Model:
         form: Form,
         policy: str,
         num_ctx: int,
+        deltas: bool,
+        place: _Place | None = None,
         **fields: Any,
     ) -> _Job:
         """What one assistant turn asks of the engine."""
-        prompt, dropped = self._prompt(messages, toolbox, sampling, form, policy, num_ctx)
+        prompt, dropped = self._prompt(messages, toolbox, sampling, form, policy, num_ctx, place)
         _, thinking = self._constraints.think(prompt, form.think)  # which has been done to the prompt
 
         def constraint() -> Constraint | None:
             return self._constraints.of_reply(form, toolbox.schemas, thinking)
 
         def parser() -> ReplyParser:
-            return ReplyParser(thinking, dict(map(parameters_of, toolbox.schemas)))
+            return ReplyParser(thinking, dict(map(parameters_of, toolbox.schemas)), deltas)
 
         return _Job(prompt, sampling, constraint, parser, self._kept, dropped, num_ctx=num_ctx, **fields)
 
@@ -656,7 +702,7 @@ class Model:
             raise RequestInvalid(f"{len(ids)} token ids were given: the window holds 1 to {self.num_ctx}")
         self.check_ids(ids)
 
-    def check_ids(self, ids: Sequence[int]) -> None:
+    def check_ids(self, ids: Iterable[int]) -> None:
         """Raises RequestInvalid for one that is not in the vocabulary."""
         vocab_size = self.checkpoint.backbone.vocab_size
         for id_ in ids:

@@ -65,7 +65,25 @@ def test_a_run_may_begin_with_another_ones_weights(words: tokenizer.Tokenizer, t
     second.begin_with(tmp_path / "state.pt")
     assert all(torch.equal(value, second.model.state_dict()[name]) for name, value in first.model.state_dict().items())
     assert (second.step, second.tokens) == (0, 0)
-    assert losses(second, 1) == losses(second_again(words, tmp_path), 1)
+    assert losses(second, 1) == losses(second_of(words, tmp_path / "state.pt"), 1)
+
+
+def test_weights_between_two_runs(words: tokenizer.Tokenizer, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    first = trainer(words)
+    losses(first, 1)
+    first.save(tmp_path / "first.pt")
+    second = second_of(words, tmp_path / "first.pt")
+    losses(second, 2)
+    second.save(tmp_path / "second.pt")
+    train.blend(tmp_path / "first.pt", tmp_path / "second.pt", 0.25, tmp_path / "state.pt")
+    between = torch.load(tmp_path / "state.pt")
+    assert between["place"]["step"] == 3
+    for name, value in first.average.items():
+        if value.is_floating_point():
+            wanted = 0.75 * value + 0.25 * second.average[name]
+            torch.testing.assert_close(between["average"][name], wanted, rtol=1e-5, atol=1e-6)
+    assert any(not torch.equal(value, between["average"][name]) for name, value in first.average.items())
 
 
 def test_a_run_may_begin_with_an_exported_file(words: tokenizer.Tokenizer, tmp_path: Path) -> None:
@@ -90,9 +108,9 @@ def test_a_run_may_begin_with_an_exported_file(words: tokenizer.Tokenizer, tmp_p
         assert own.norm() < 0.3 * words_[second.model.embedding.word_of].norm()
 
 
-def second_again(words: tokenizer.Tokenizer, folder: Path) -> train.Trainer:
+def second_of(words: tokenizer.Tokenizer, state: Path) -> train.Trainer:
     made = trainer(words, seed=2)
-    made.begin_with(folder / "state.pt")
+    made.begin_with(state)
     return made
 
 

@@ -19,6 +19,7 @@ from headrace.engine.batch import Batch, Part, Stepped
 from headrace.engine.cache import BlockCache
 from headrace.engine.parameters import Parameters
 from headrace.engine.request import Int32, Sequence
+from headrace.engine.speculation import GUESSED
 from headrace.errors import Unsupported
 from headrace.text.tokenizer import Tokenizer
 from headrace.weights.mapped import shown
@@ -82,6 +83,9 @@ class ModelDrafter:
             self._read(own, count)
         self.ready = own.computed == len(ids) - 1
         return self.ready
+
+    def trust(self, ids: Int32) -> int | None:
+        return GUESSED if self._knows(ids) else None
 
     def propose(self, ids: Int32, most: int) -> list[int]:
         own, most = self.own, min(most, self.model.window - len(ids))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from headrace.engine.batch import Part
 from headrace.engine.request import Int32, Sequence
-from headrace.engine.speculation import StepCosts
+from headrace.engine.speculation import MOST_DRAFTED, StepCosts
 
 Mask = NDArray[np.uint32]
 
@@ -78,11 +78,13 @@ def draft_of(sequence: Sequence, costs: StepCosts, decoding: int) -> list[int]:
     """
     if sequence.drafter is None or (plain := costs.seconds.get(decoding)) is None:
         return []
-    most = min(sequence.ledger.allowed(plain / decoding), sequence.limit - sequence.length - 1)
-    context = sequence.ids[: sequence.length]
-    if most <= 0 or not sequence.drafter.read(context):
+    context, token_s, ledger = sequence.ids[: sequence.length], plain / decoding, sequence.ledger
+    most = min(MOST_DRAFTED, sequence.limit - sequence.length - 1)
+    if most <= 0 or not ledger.allowed(token_s) or not sequence.drafter.read(context):
         return []
     started = time.perf_counter()
-    draft = sequence.drafter.propose(context, most)
-    sequence.ledger.pay(time.perf_counter() - started)
+    draft = list[int]()
+    if (trust := sequence.drafter.trust(context)) is not None:
+        draft = sequence.drafter.propose(context, ledger.length(trust, token_s, costs.longer(decoding, most)))
+    ledger.pay(time.perf_counter() - started, len(draft))
     return draft

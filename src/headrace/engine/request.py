@@ -45,6 +45,7 @@ class Asked:
     logprobs: int = -1  # how many likely tokens beside each token's own log-probability; -1: none of that
     echo: bool = False  # the log-probabilities of the prompt's tokens, too
     experts: bool = False  # which experts each layer chose
+    ends: bool = False  # all that for the token that ends the answer, too
 
     @property
     def of_tokens(self) -> bool:

@@ -323,7 +323,7 @@ class Scheduler:
         """The token that was sampled, and those that its grammar forces after it. Whether the sequence goes on."""
         token = outcome.token(row)
         sequence.clock.first_token = sequence.clock.first_token or time.perf_counter()
-        if sequence.asked.of_tokens and token not in sequence.end_ids:
+        if sequence.asked.of_tokens and (sequence.asked.ends or token not in sequence.end_ids):
             sequence.outputs.put(outcome.chosen(row))
         if not self._append(sequence, token):
             return False

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Scope
 
 from headrace.errors import HeadraceError, RequestInvalid
-from headrace.server import ollama, openai, tokens
+from headrace.server import ollama, openai, openapi, tokens
 from headrace.server.endpoint import Dialect, House
 from headrace.server.guard import Doors, Guard
 from headrace.server.log import Logged
@@ -20,7 +20,9 @@ from headrace.server.log import Logged
 
 def create_app(house: House, doors: Doors) -> ASGIApp:
     """An ASGI application that answers for all models of the `house`, to those that the `doors` let in."""
-    return behind(doors, house, [*ollama.routes(house), *openai.routes(house), *tokens.routes(house)])
+    routes = [*ollama.routes(house), *openai.routes(house), *tokens.routes(house)]
+    routes.append(openapi.route(house, routes))
+    return behind(doors, house, routes)
 
 
 def behind(doors: Doors, house: House, routes: Sequence[Route]) -> ASGIApp:

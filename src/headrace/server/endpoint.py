@@ -40,6 +40,7 @@ class House:
     shelf: Shelf
     limits: Limits = field(default_factory=Limits)
     log_prompts: bool = False
+    num_ctx: int | None = None  # the window of each model, where it is not its own
     intake: Intake = field(default_factory=lambda: Intake(BODIES * Limits().body_bytes))
 
 
@@ -90,12 +91,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint(Generic[T]):
-    """An ASGI application for one route. With a `kind` the request has a body, which is read and checked."""
+    """An ASGI application for one route. The request's body is read and checked as its `kind`, unless it is `bare`."""
 
     house: House
     dialect: Dialect
     handle: Callable[[Call, T], Awaitable[Reply | Stream]]
     kind: type[T]
+    bare: bool = False  # what is in the body is of no concern, or no JSON
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(self.house, scope)
@@ -110,7 +112,7 @@ class Endpoint(Generic[T]):
             await self._answer(call, body, receive, send)
 
     async def _body(self, call: Call, receive: Receive, take: Callable[[int], None]) -> bytes:
-        if call.scope["method"] not in BODIED:
+        if call.scope["method"] not in BODIED or self.bare:
             return b"{}"
         return await read_body(receive, call.headers, self.house.limits, take)
 

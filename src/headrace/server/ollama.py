@@ -1,32 +1,51 @@
-"""Ollama's API. Its routes, fields, statuses and words are those of Ollama 0.32; docs/api.md lists them."""
+"""Ollama's API: its routes. Their fields, statuses and words are those of Ollama 0.32; docs/api.md lists them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
 
 from starlette.routing import Route
 
-from headrace.errors import OUTCOMES, HeadraceError
-from headrace.server.endpoint import Call, Endpoint, House, Reply
+from headrace.server import ollama_answers, ollama_embeddings, ollama_library
+from headrace.server import ollama_requests as requests
+from headrace.server.endpoint import Call, Endpoint, House, Reply, Stream
+from headrace.server.ollama_dialect import DIALECT
 from headrace.server.wire import Fields
 
-VERSION = "0.32.15"  # of the Ollama whose API this is: clients compare it
+__all__ = ["DIALECT", "VERSION", "routes"]
 
-
-@dataclass(frozen=True, slots=True)
-class _Dialect:
-    def refuse(self, error: HeadraceError) -> Reply:
-        return Reply.json({"error": str(error)}, OUTCOMES[type(error)].http_status)
-
-
-DIALECT = _Dialect()
+VERSION: Final = "0.32.15"  # of the Ollama whose API this is: clients compare it
 
 
 def routes(house: House) -> Sequence[Route]:
+    def route(
+        path: str,
+        handle: Callable[[Call, Any], Awaitable[Reply | Stream]],
+        kind: type[Fields],
+        *methods: str,
+        bare: bool = False,
+    ) -> Route:
+        made = Route(path, Endpoint(house, DIALECT, handle, kind, bare), methods=list(methods))
+        made.methods = set(methods)  # no HEAD for every GET: Ollama has it where it has it
+        return made
+
     return [
-        Route("/", Endpoint(house, DIALECT, root, Fields), methods=["GET"]),
-        Route("/api/version", Endpoint(house, DIALECT, version, Fields), methods=["GET"]),
+        route("/", root, Fields, "GET", "HEAD"),
+        route("/api/version", version, Fields, "GET", "HEAD"),
+        route("/api/tags", ollama_library.tags, Fields, "GET", "HEAD"),
+        route("/api/ps", ollama_library.ps, Fields, "GET"),
+        route("/api/show", ollama_library.show, requests.Show, "POST"),
+        route("/api/generate", ollama_answers.generate, requests.Generate, "POST"),
+        route("/api/chat", ollama_answers.chat, requests.Chat, "POST"),
+        route("/api/embed", ollama_embeddings.embed, requests.Embed, "POST"),
+        route("/api/embeddings", ollama_embeddings.embeddings, requests.Embeddings, "POST"),
+        route("/api/pull", ollama_library.pull, requests.Pull, "POST"),
+        route("/api/push", ollama_library.push, requests.Push, "POST"),
+        route("/api/create", ollama_library.create, requests.Create, "POST"),
+        route("/api/copy", ollama_library.copy, requests.Copy, "POST"),
+        route("/api/delete", ollama_library.delete, requests.Delete, "DELETE"),
+        route("/api/blobs/{digest}", ollama_library.blob, Fields, "HEAD", "POST", bare=True),
     ]
 
 

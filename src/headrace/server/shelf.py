@@ -14,6 +14,7 @@ from headrace import checkpoint, nano, packaged
 from headrace.checkpoint import fingerprint
 from headrace.errors import ModelNotFound, RequestInvalid
 from headrace.summary import summarise
+from headrace.weights import split
 
 TAG = ":latest"
 
@@ -30,11 +31,18 @@ class Shelved:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a model without loading it: its `summary` is that of `headrace show`."""
+    """What is known of a model without loading it: its `summary` is that of `headrace show`, its `header` what a GGUF
+    file says of itself, nothing for a folder."""
 
     digest: str  # 64 hexadecimal digits, of its header and samples of its weights
     can_think: bool
     summary: Mapping[str, Any]
+    header: Mapping[str, Any]
+
+    @property
+    def can_call(self) -> bool:
+        """Whether its template shows it the tools that are offered."""
+        return "tools" in self.summary["template"]["text"]
 
 
 class Shelf:
@@ -62,9 +70,12 @@ class Shelf:
     def names(self) -> Sequence[str]:
         return list(self._paths)
 
+    def has(self, name: str) -> bool:
+        return _plain(name) in self._paths
+
     def find(self, name: str) -> Shelved:
         """Raises ModelNotFound."""
-        plain = name.strip().lower().removesuffix(TAG)
+        plain = _plain(name)
         path = self._paths.get(plain)
         if path is None:
             raise ModelNotFound(f"model {name!r} not found: this server has {', '.join(self._paths)}")
@@ -77,8 +88,14 @@ class Shelf:
 
     def _facts(self, name: str) -> Facts:
         """Read once. Raises FileInvalid, Unsupported."""
-        source = checkpoint.read(self.find(name).path)
-        return Facts(fingerprint(source), source.tokenizer.id_of("<think>") is not None, summarise(source))
+        path = self.find(name).path
+        source = checkpoint.read(path)
+        header = split.read(path)[0].metadata if path.is_file() else {}
+        return Facts(fingerprint(source), source.tokenizer.id_of("<think>") is not None, summarise(source), header)
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().removesuffix(TAG)
 
 
 def _named(given: str) -> tuple[str, Path]:

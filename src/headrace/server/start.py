@@ -69,7 +69,8 @@ def house_of(settings: Settings) -> House:
     deadline_s = settings.deadline_s if math.isfinite(settings.deadline_s) else 10 * 365 * 86400.0
     serving = Serving(residents, max_queue=settings.max_queue, deadline_s=deadline_s)
     limits = Limits(body_bytes=settings.body_bytes, connections=allowed_connections())
-    return House(serving, shelf, limits, settings.log_prompts, Intake(BODIES * settings.body_bytes))
+    intake = Intake(BODIES * settings.body_bytes)
+    return House(serving, shelf, limits, settings.log_prompts, settings.num_ctx, intake)
 
 
 def serve(settings: Settings, tell: Callable[[str], object]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
-from headrace.errors import Busy, RequestInvalid, TooLarge, TooSlow
+from headrace.errors import Busy, FieldRefused, RequestInvalid, TooLarge, TooSlow
 from headrace.machine import format_bytes
 
 Message = MutableMapping[str, Any]
@@ -118,7 +118,7 @@ def decode(body: bytes, kind: type[T], limits: Limits) -> T:
         if name in known or name in kind.ignored or given is None:
             continue
         why = kind.refused.get(name, "it is not supported here, and would change the answer")
-        raise RequestInvalid(f"{name}: {why}")
+        raise FieldRefused(f"{name}: {why}", name, name in kind.refused)
     # What is null is as if it were not there.
     return convert({name: given for name, given in value.items() if given is not None}, kind)
 
@@ -145,16 +145,20 @@ def convert(value: Any, kind: type[T]) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise RequestInvalid(_said(str(error))) from None
+        raise _said(str(error)) from None
 
 
-def _said(error: str) -> str:
+def _said(error: str) -> RequestInvalid:
     """msgspec's "Expected `int`, got `str` - at `$.seed`" with the field in front."""
-    found = re.fullmatch(r"(.*?) - at `\$\.?(.*)`", error)
-    if not found:
-        return error.replace("Object missing required field", "missing field")
-    sentence, where = found[1].replace("Object missing", "missing"), found[2].replace("...", "")
-    return f"{where}: {sentence[0].lower()}{sentence[1:]}"
+    found = re.fullmatch(r"(.*?) - at `(?:key in )?\$\.?(.*)`", error)
+    sentence, where = (found[1], found[2].replace("...", "")) if found else (error, "")
+    sentence = sentence.replace("Object missing required field", "missing field")
+    sentence = f"{where}: {sentence[0].lower()}{sentence[1:]}" if where else sentence
+    if unknown := re.search(r"object contains unknown field `(.*)`", sentence, re.IGNORECASE):
+        name = f"{where}.{unknown[1]}"
+        return FieldRefused(f"{name}: it is not supported here, and would change the answer", name, known=False)
+    missing = re.search(r"missing field `(.*)`", sentence)
+    return RequestInvalid(sentence, ".".join(part for part in (where, missing and missing[1]) if part) or None)
 
 
 def check_depth(value: Any, limits: Limits) -> None:
