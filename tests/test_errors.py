@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
+from starlette.datastructures import Headers
 
 import headrace
 from headrace import checkpoint, cli, errors, model
+from headrace.connection import Server
 from headrace.engine import core
 from headrace.errors import (
     OUTCOMES,
@@ -20,16 +26,29 @@ from headrace.errors import (
     CacheExceeded,
     ContextExceeded,
     CoreMissing,
+    DeadlineExceeded,
+    FieldRefused,
     FileInvalid,
+    Forbidden,
     HeadraceError,
+    KeyMissing,
     ModelClosed,
     ModelNotFound,
+    NotServed,
     RequestInvalid,
+    ServerFailed,
     TemplateInvalid,
+    TooLarge,
     ToolFailed,
+    TooSlow,
+    Unreachable,
     Unsupported,
     UserError,
 )
+from headrace.model import residents
+from headrace.server import guard, ollama_library, tokens, wire
+from headrace.server.serving import Serving
+from headrace.server.shelf import Shelf
 from headrace.summary import block_bytes
 from headrace.tools import builtin
 from tests import random_models
@@ -150,12 +169,53 @@ def two_at_once(gguf: Path, **_: Any) -> None:
         pass
 
 
+def ask_where_nobody_is(**_: Any) -> None:
+    with closing(Server("127.0.0.1:1")) as server:
+        server.names()
+
+
+def ask_one_that_hangs_up(monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
+    def cut(*_: object, **__: object) -> None:
+        raise httpx.ReadError("[Errno 104] Connection reset by peer")
+
+    monkeypatch.setattr(httpx.Client, "stream", cut)
+    ask_where_nobody_is()
+
+
 def without_the_core(monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
     monkeypatch.setitem(sys.modules, "headrace._core", None)
     core.load_core()
 
 
 # What somebody does -> what it raises, and all that it says. {folder} and the like are the test's own paths.
+def a_slow_body(**_: Any) -> None:
+    async def never() -> Any:
+        await asyncio.sleep(60)
+
+    asyncio.run(wire.read_body(never, {}, wire.Limits(body_s=0.01)))
+
+
+def knock(headers: dict[str, str]) -> None:
+    doors = guard.Doors.of([guard.Key("secret", frozenset({"infer"}))], (), ())
+    guard.Guard(None, doors, None)._check_key("/api/push", Headers(headers))  # type: ignore[arg-type]
+
+
+def a_push(**_: Any) -> None:
+    call: Any = SimpleNamespace(house=SimpleNamespace(shelf=Shelf()))
+    asyncio.run(ollama_library.push(call, wire.convert({"model": "nano"}, ollama_library.Push)))
+
+
+def an_answer_that_takes_too_long(**_: Any) -> None:
+    async def ask_it() -> None:
+        with residents() as models:
+            serving = Serving(models, deadline_s=0.001)
+            async with serving.answering("nano", lambda model: model.text_answers(["x"])) as running:
+                async for _ in running:
+                    pass
+
+    asyncio.run(ask_it())
+
+
 PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = {
     "a name that is no model": (
         lambda **_: headrace.load("nanoo").close(),
@@ -279,6 +339,52 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
         two_at_once,
         Busy,
         "nano needs room, and all models that are loaded are in use: try again later",
+    ),
+    "a server that is not there": (
+        ask_where_nobody_is,
+        Unreachable,
+        "nothing answers at http://127.0.0.1:1 (Connection refused): start a server with `headrace serve`, or say with "
+        "--host where one is",
+    ),
+    "a server that hangs up": (
+        ask_one_that_hangs_up,
+        ServerFailed,
+        "http://127.0.0.1:1 ended the connection: Connection reset by peer",
+    ),
+    "a field that a request cannot have": (
+        lambda **_: wire.decode(b'{"promt": "x"}', tokens.Tokenize, wire.Limits()),
+        FieldRefused,
+        "promt: it is not supported here, and would change the answer",
+    ),
+    "a form that is too large": (
+        lambda **_: wire.check_form("format", {"enum": ["x" * 30_000]}, wire.Limits(form_bytes=20_000)),
+        TooLarge,
+        "format is larger than 0.02 MB, which is the most that is taken",
+    ),
+    "a body that does not come": (
+        a_slow_body,
+        TooSlow,
+        "the body did not arrive within 0.01 seconds",
+    ),
+    "a request without a key": (
+        lambda **_: knock({}),
+        KeyMissing,
+        "this server wants a key: send it as `Authorization: Bearer KEY`",
+    ),
+    "a key that may only infer": (
+        lambda **_: knock({"authorization": "Bearer secret"}),
+        Forbidden,
+        "the key does not have the scope 'manage'",
+    ),
+    "a route of the library": (
+        a_push,
+        NotServed,
+        "push: this server cannot send models anywhere yet",
+    ),
+    "a request that takes too long": (
+        an_answer_that_takes_too_long,
+        DeadlineExceeded,
+        "it took longer than the 0.001 seconds that a request may",
     ),
     "no native core": (
         without_the_core,

@@ -15,15 +15,16 @@ import headrace
 ROOT = Path(headrace.__file__).parent
 TIERS = (
     ("errors", "events", "nano", "_core"),
-    ("packaged", "plan", "machine", "transcript"),
+    ("packaged", "plan", "machine", "transcript", "connection"),
     ("weights",),
     ("reference", "models", "text"),
     ("engine", "tools"),
     ("defaults",),
     ("checkpoint",),
-    ("summary", "convert", "synthetic", "bench", "words"),
-    ("budget", "binding", "reply"),
+    ("summary", "convert", "synthetic", "bench", "words", "remote"),
+    ("budget", "binding", "reply", "answers"),
     ("model",),
+    ("server",),
     ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(TIERS) for room in rooms}

@@ -7,11 +7,20 @@
     │   ├── Unsupported          a well-formed thing that Headrace cannot do: an architecture, a quantisation
     │   ├── TemplateInvalid      the chat template cannot be read, or refuses these messages
     │   ├── RequestInvalid       a parameter, a message or a tool is not what is expected
+    │   │   ├── FieldRefused     a field of a request is unknown, or would ask for what is not supported
+    │   │   ├── TooLarge         a request's body or form is larger than the server takes
+    │   │   ├── TooSlow          a request's body did not arrive in time
+    │   │   ├── KeyMissing       the server wants a key that it knows
+    │   │   └── Forbidden        the key, the host or the origin may not do this
     │   ├── ContextExceeded      prompt and answer do not fit the context window
-    │   └── CacheExceeded        the prompt does not fit the memory of the cache
+    │   ├── CacheExceeded        the prompt does not fit the memory of the cache
+    │   └── Unreachable          nothing answers where a server was said to be
     ├── ToolFailed               a tool could not do it: its text goes back to the model
     ├── ModelClosed              the model was closed before or while it answered
     ├── Busy                     others are being served, and the time that the request would wait is over
+    ├── DeadlineExceeded         the request took longer than it may
+    ├── NotServed                a route that the server knows and does not have yet
+    ├── ServerFailed             a server that was asked could not do it, or what it says cannot be understood
     └── CoreMissing              the native core is not built or does not load
 
 Each has a sentence that names the thing, what was expected, and what to do. OUTCOMES says how each ends a command and
@@ -59,7 +68,35 @@ class TemplateInvalid(UserError):
 
 
 class RequestInvalid(UserError):
-    """A parameter, a message or a tool is not what is expected."""
+    """A parameter, a message or a tool is not what is expected. `field` is that of a request's body, where one is."""
+
+    def __init__(self, sentence: str, field: str | None = None) -> None:
+        super().__init__(sentence)
+        self.field = field
+
+
+class FieldRefused(RequestInvalid):
+    """A field of a request's body that would change the answer, if it were supported; `known` ones it never will be."""
+
+    def __init__(self, sentence: str, field: str, known: bool) -> None:
+        super().__init__(sentence, field)
+        self.known = known
+
+
+class TooLarge(RequestInvalid):
+    """A request's body, or a schema or grammar in it, is larger than the server takes."""
+
+
+class TooSlow(RequestInvalid):
+    """A request's body did not arrive in time."""
+
+
+class KeyMissing(RequestInvalid):
+    """The server wants a key, and the request has none that it knows."""
+
+
+class Forbidden(RequestInvalid):
+    """The request's key does not reach so far, or its host or origin is not among those that are let in."""
 
 
 class ContextExceeded(UserError):
@@ -86,6 +123,10 @@ class CacheExceeded(UserError):
         self.capacity = capacity
 
 
+class Unreachable(UserError):
+    """Nothing answers where a server was said to be."""
+
+
 class ToolFailed(HeadraceError):
     """A tool could not do what it was asked: the sentence goes back to the model as the tool's answer."""
 
@@ -96,6 +137,21 @@ class ModelClosed(HeadraceError):
 
 class Busy(HeadraceError):
     """Others are being served, and the time that this request would wait is over: it may come again."""
+
+
+class DeadlineExceeded(HeadraceError):
+    """The request took longer than the server lets one take."""
+
+
+class NotServed(HeadraceError):
+    """A route that the server knows and does not have yet."""
+
+
+class ServerFailed(HeadraceError):
+    """A server that was asked could not do it, or cannot be understood; its words become one printable line."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(_one_line(sentence))
 
 
 class CoreMissing(HeadraceError):
@@ -119,11 +175,20 @@ OUTCOMES: Mapping[type[HeadraceError], Outcome] = MappingProxyType(
         Unsupported: Outcome(2, 422),
         TemplateInvalid: Outcome(2, 422),
         RequestInvalid: Outcome(2, 400),
+        FieldRefused: Outcome(2, 400),
+        TooLarge: Outcome(2, 413),
+        TooSlow: Outcome(2, 408),
+        KeyMissing: Outcome(2, 401),
+        Forbidden: Outcome(2, 403),
         ContextExceeded: Outcome(2, 400),
         CacheExceeded: Outcome(2, 400),
+        Unreachable: Outcome(2, 424),
         ToolFailed: Outcome(1, 500),
         ModelClosed: Outcome(1, 503),
         Busy: Outcome(1, 503),
+        DeadlineExceeded: Outcome(1, 504),
+        NotServed: Outcome(1, 501),
+        ServerFailed: Outcome(1, 502),
         CoreMissing: Outcome(2, 500),
     }
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace import binding, checkpoint
+from headrace.answers import Answers
 from headrace.budget import Need
 from headrace.checkpoint import Checkpoint, fingerprint
 from headrace.engine import core, packed, request, snapshot
@@ -27,17 +28,19 @@ from headrace.engine.scheduler import Scheduler
 from headrace.engine.snapshot import Snapshot
 from headrace.engine.speculation import MOST_DRAFTED, Drafter, PromptLookup
 from headrace.engine.turns import Turns
-from headrace.errors import ContextExceeded, FileInvalid, ModelNotFound, RequestInvalid
+from headrace.errors import Busy, ContextExceeded, FileInvalid, ModelNotFound, RequestInvalid
 from headrace.events import Choice, Dropped, Event
 from headrace.machine import memory_bytes, usable_threads
 from headrace.reply import Decode, ReplyEvents
 from headrace.text import window
 from headrace.text.calls import ReplyParser
 from headrace.text.constraint import Constraint, Constraints, Form
+from headrace.text.following import follow
 from headrace.text.grammar import Grammars
 from headrace.text.prompt import encode_chat
 from headrace.text.repair import write_calls
 from headrace.text.stream import TextStream
+from headrace.text.template import Template
 from headrace.tools.loop import MAX_ROUNDS, AnyTool, Approve, Toolbox, converse, toolbox_of
 from headrace.tools.schema import parameters_of
 from headrace.weights.mapped import check_whole
@@ -177,9 +180,19 @@ class _Job:
     dropped: Dropped | None = None
     asked: Asked = field(default_factory=Asked)
     loop_guard: bool = True
+    num_ctx: int | None = None  # the window of this request, where it is smaller than the model's
 
     def reply(self, decode: Decode) -> ReplyEvents:
         return ReplyEvents(decode, self.parser and self.parser(), self.dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """How a conversation is written, the ids that it follows, and where the reply begins."""
+
+    template: Template
+    after: Sequence[int] = ()
+    goes_on: bool = False  # with what its last message says
 
 
 class Model:
@@ -273,20 +286,83 @@ class Model:
         chose. `parameters` are those of the command line (temperature, top_k, top_p, min_p, repeat_penalty, seed, stop,
         num_predict, ...). Raises RequestInvalid, ContextExceeded, CacheExceeded, TemplateInvalid.
         """
-        toolbox, sampling = toolbox_of(tools), self._parameters(parameters)
-        form, asked = Form(format, tool_choice, parallel_tool_calls, think, constrain), _asked(logprobs, experts)
-        policy, rest = window.checked(context), {"asked": asked, "loop_guard": loop_guard}
+        options: dict[str, Any] = {
+            "format": format,
+            "tool_choice": tool_choice,
+            "parallel_tool_calls": parallel_tool_calls,
+            "think": think,
+            "constrain": constrain,
+            "context": context,
+            "loop_guard": loop_guard,
+            "logprobs": logprobs,
+            "experts": experts,
+            **parameters,
+        }
         if n is not None:
-            _check_size("n", n, MOST_ANSWERS)
             if run_tools:
                 raise RequestInvalid("several answers cannot run tools: leave out n, or run_tools")
-            return self._run_many([self._job(messages, toolbox, sampling, form, policy, **rest)], n)
+            return iter(self.chat_answers(messages, tools, n=n, **options))
+        toolbox = toolbox_of(tools)
+        job = self._chat_jobs(toolbox, **options)
 
         def answer(turns: Sequence[Message], choice: str | None) -> Iterator[Event]:
-            chosen = form if choice is None else form.with_choice(choice)
-            return self._run(self._job(turns, toolbox, sampling, chosen, policy, **rest))
+            return self._answers([job(turns, choice)]).only()
 
         return converse(answer, [*map(dict, messages)], toolbox, MAX_ROUNDS if run_tools else 0, approve)
+
+    def chat_answers(
+        self,
+        messages: Sequence[Message],
+        tools: Tools = None,
+        *,
+        n: int = 1,
+        num_ctx: int | None = None,
+        deltas: bool = False,
+        **options: Any,
+    ) -> Answers:
+        """What `chat` answers, to be begun and read as its caller likes: see `Answers`.
+
+        `num_ctx` is a window for this request alone, where it is smaller than the model's. With `deltas` the arguments
+        of a call come as ToolCallDelta while they are written. The `options` are those of `chat`, without those that
+        run tools; and `template`, the source of a chat template for this request, `after`, the token ids of an earlier
+        conversation and its answer, which this one follows, and `goes_on`: the reply goes on with the text of the last
+        message. Raises what `chat` does, but at once.
+        """
+        return self._answers([self._chat_jobs(toolbox_of(tools), num_ctx, deltas, **options)(messages, None)], n)
+
+    def _chat_jobs(
+        self,
+        toolbox: Toolbox,
+        num_ctx: int | None = None,
+        deltas: bool = False,
+        *,
+        format: Any = None,  # noqa: A002
+        tool_choice: Any = "auto",
+        parallel_tool_calls: bool = True,
+        think: bool | None = None,
+        constrain: bool = True,
+        context: window.Policy = "error",
+        loop_guard: bool = True,
+        logprobs: int | None = None,
+        experts: bool = False,
+        template: str | None = None,
+        after: Sequence[int] = (),
+        goes_on: bool = False,
+        **parameters: Any,
+    ) -> Callable[[Sequence[Message], str | None], _Job]:
+        """Makes jobs of conversations; the second argument is a `tool_choice` that takes the place of the first."""
+        sampling, policy = self._parameters(parameters), window.checked(context)
+        form, asked = Form(format, tool_choice, parallel_tool_calls, think, constrain), _asked(logprobs, experts)
+        rest: dict[str, Any] = {"asked": asked, "loop_guard": loop_guard, "deltas": deltas}
+        rest["num_ctx"] = self._narrower(num_ctx)
+        self.check_ids(after)
+        rest["place"] = _Place(self._template(template), after, goes_on)
+
+        def job(messages: Sequence[Message], choice: str | None) -> _Job:
+            chosen = form if choice is None else form.with_choice(choice)
+            return self._job(messages, toolbox, sampling, chosen, policy, **rest)
+
+        return job
 
     @overload
     def generate(self, text: str, *, n: None = None, **given: Any) -> Iterator[Event]: ...
@@ -319,33 +395,64 @@ class Model:
         come first, as Token events `of_prompt`, with log-probabilities if `logprobs` says so. `loop_guard`, `logprobs`
         and `experts` are those of `chat`.
         """
-        sampling, asked = self._parameters(parameters), replace(_asked(logprobs, experts), echo=echo)
-        texts = [text] if isinstance(text, str) else list(text)
-        jobs = []
-        for one in texts:
-            prompt, dropped = self.tokenize(one, add_bos=True), None
-            if window.checked(context) != "error":
-                head = len(self.checkpoint.tokenizer.with_bos([]))
-                prompt, dropped = window.end_of(prompt, head, self._window(sampling))
-            constraint = partial(self._constraints.of_text, format)
-            constraint()  # what is wrong with the form is said now
-            jobs.append(_Job(prompt, sampling, constraint, dropped=dropped, asked=asked, loop_guard=loop_guard))
+        options = {"format": format, "context": context, "loop_guard": loop_guard, "logprobs": logprobs, "echo": echo}
+        options |= {"experts": experts, **parameters}
         if n is None and isinstance(text, str):
-            return self._run(jobs[0])
-        _check_size("n", n := 1 if n is None else n, MOST_ANSWERS)
-        return self._run_many(jobs, n)
+            return self.text_answers([text], **options).only()
+        return iter(self.text_answers([text] if isinstance(text, str) else text, n=1 if n is None else n, **options))
+
+    def text_answers(
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        *,
+        n: int = 1,
+        num_ctx: int | None = None,
+        format: Any = None,  # noqa: A002
+        context: window.Policy = "error",
+        loop_guard: bool = True,
+        logprobs: int | None = None,
+        echo: bool = False,
+        ends: bool = False,
+        experts: bool = False,
+        **parameters: Any,
+    ) -> Answers:
+        """What `generate` answers to texts or token ids, to be begun and read as its caller likes: see `Answers`.
+
+        A prompt gets one BOS unless it begins with it. With `ends` the token that ends an answer has its Token event,
+        too. `num_ctx` is that of `chat_answers`. Raises what `generate` does, but at once.
+        """
+        sampling, asked = self._parameters(parameters), replace(_asked(logprobs, experts), echo=echo, ends=ends)
+        narrower, tokenizer = self._narrower(num_ctx), self.checkpoint.tokenizer
+        constraint = partial(self._constraints.of_text, format)
+        constraint()  # what is wrong with the form is said now
+        jobs = []
+        for one in prompts:
+            prompt, dropped = self.prompt(one), None
+            if window.checked(context) != "error":
+                head = len(tokenizer.with_bos([]))
+                prompt, dropped = window.end_of(prompt, head, self._window(sampling, narrower))
+            jobs.append(
+                _Job(prompt, sampling, constraint, None, (), dropped, asked, loop_guard=loop_guard, num_ctx=narrower)
+            )
+        return self._answers(jobs, n)
 
     def embed(
-        self, texts: str | Sequence[str], pooling: Literal["mean", "last"] = "mean", normalise: bool = True
+        self,
+        texts: str | Sequence[str | Sequence[int]],
+        pooling: Literal["mean", "last"] = "mean",
+        normalise: bool = True,
+        gone: Callable[[], bool] = lambda: False,
     ) -> NDArray[np.float32]:
         """One vector for each text, [texts, hidden width]: hidden states after the last norm, pooled.
 
-        "mean" is over all tokens, "last" takes the last one's. `normalise` scales each to length 1. The model was not
-        trained for it: a model that was gives better neighbours. Raises RequestInvalid, ContextExceeded.
+        A text may be given as its token ids, and gets one BOS in any case. "mean" is over all tokens, "last" takes the
+        last one's. `normalise` scales each to length 1. The model was not trained for it: a model that was gives better
+        neighbours. Where nobody waits for it any more, as `gone` says, it raises Busy after the step that runs. Raises
+        RequestInvalid, ContextExceeded.
         """
         if pooling not in ("mean", "last"):
             raise RequestInvalid(f"pooling is {pooling!r} but should be mean or last")
-        prompts = [self.tokenize(text, add_bos=True) for text in ([texts] if isinstance(texts, str) else texts)]
+        prompts = [self.prompt(text) for text in ([texts] if isinstance(texts, str) else texts)]
         self._check_files()
         for prompt in prompts:
             if not prompt:
@@ -355,6 +462,8 @@ class Model:
         sequences = [request.Sequence.start(p, Parameters(), len(p), wants="hidden") for p in prompts]
         pooled = np.zeros((len(prompts), self.checkpoint.backbone.hidden_size))
         for index, output in request.streams(sequences, lambda: [self._engine.submit(one) for one in sequences]):
+            if gone():
+                raise Busy("nobody waits for these vectors any more")
             for row in output if isinstance(output, np.ndarray) else ():  # one by one: chunks must not change the sum
                 pooled[index] = row if pooling == "last" else pooled[index] + row
         if pooling == "mean":
@@ -367,6 +476,16 @@ class Model:
         """Token ids of a text, special tokens in it recognised; `add_bos` puts one BOS first unless it is there."""
         return self.checkpoint.tokenizer.encode(text, add_bos=add_bos)
 
+    def prompt(self, text: str | Sequence[int]) -> list[int]:
+        """The token ids that stand for a text, or for ids, where nothing is before it: with one BOS.
+
+        Raises RequestInvalid for ids that are not in the vocabulary.
+        """
+        if isinstance(text, str):
+            return self.tokenize(text, add_bos=True)
+        self.check_ids(text)
+        return self.checkpoint.tokenizer.with_bos(list(text))
+
     def detokenize(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included."""
         return self.checkpoint.tokenizer.decode(ids, skip_special=False)
@@ -378,7 +497,7 @@ class Model:
         """
         toolbox, sampling, form = toolbox_of(tools), self._parameters({}), Form(think=think)
         turns = ([*messages, {"role": "user", "content": question}] for question in ("a", "Z"))
-        first, second = (self._prompt(turn, toolbox, sampling, form, "error")[0] for turn in turns)
+        first, second = (self._prompt(turn, toolbox, sampling, form, "error", self.num_ctx)[0] for turn in turns)
         return [id_ for id_, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))]
 
     def prefill(self, token_ids: Sequence[int]) -> None:
@@ -387,9 +506,8 @@ class Model:
         Raises ContextExceeded, CacheExceeded, RequestInvalid.
         """
         job = _Job(list(token_ids), self._parameters({"num_predict": 1}), lambda: None)
-        self._check(job)
-        self._check_ids(token_ids)
-        deque(self._run(job), maxlen=0)
+        self.check_ids(token_ids)
+        deque(self._answers([job]).only(), maxlen=0)
 
     def cached(self, token_ids: Sequence[int]) -> int:
         """How many of a prompt's first tokens the prefix cache holds now."""
@@ -438,7 +556,7 @@ class Model:
 
     def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         """Logits [tokens, vocab] of the token that follows each of `token_ids`, which are taken as they are."""
-        self._check_ids(token_ids)
+        self._check_prompt(token_ids)
         self._check_files()
         sequence = request.Sequence.start(token_ids, Parameters(), len(token_ids), wants="logits")
         outputs = self._engine.submit(sequence).stream()
@@ -459,29 +577,56 @@ class Model:
         self.close()
 
     def _parameters(self, given: Mapping[str, Any]) -> Parameters:
-        return self.checkpoint.defaults.parameters.override(**given)
+        parameters = self.checkpoint.defaults.parameters.override(**given)
+        self.check_ids(parameters.logit_bias)
+        return parameters
 
-    def _window(self, sampling: Parameters) -> window.Window:
-        """That of the model, or what of it the cache has memory for."""
-        return window.Window.of(min(self.num_ctx, self._cache_tokens), sampling.num_predict)
+    def _template(self, source: str | None) -> Template:
+        if source is None:
+            return self.checkpoint.template
+        return Template(source, self.checkpoint.tokenizer.special_names)
+
+    def _narrower(self, num_ctx: int | None) -> int:
+        """The window of one request."""
+        if num_ctx is None:
+            return self.num_ctx
+        _check_size("num_ctx", num_ctx, 2**31 - 1)
+        return min(num_ctx, self.num_ctx)
+
+    def _window(self, sampling: Parameters, num_ctx: int) -> window.Window:
+        """That of the request, or what of it the cache has memory for."""
+        return window.Window.of(min(num_ctx, self._cache_tokens), sampling.num_predict)
 
     def _prompt(
-        self, messages: Sequence[Message], toolbox: Toolbox, sampling: Parameters, form: Form, policy: str
+        self,
+        messages: Sequence[Message],
+        toolbox: Toolbox,
+        sampling: Parameters,
+        form: Form,
+        policy: str,
+        num_ctx: int,
+        place: _Place | None = None,
     ) -> window.Prompt:
         """The prompt of a conversation, or of what of it fits the window, and what was left out."""
         source = self.checkpoint
+        place = place or _Place(source.template)
         switch = {} if form.think is None else {"enable_thinking": form.think}  # for templates that have one
+        if place.goes_on:
+            switch["continue_final_message"] = True
 
         def encode(turns: Sequence[Message]) -> list[int]:
-            turns = write_calls(turns, source.template)
-            prompt = encode_chat(source.template, source.tokenizer, turns, tools=toolbox.schemas or None, **switch)
+            turns = write_calls(turns, place.template)
+            prompt = encode_chat(place.template, source.tokenizer, turns, tools=toolbox.schemas or None, **switch)
+            if place.after:
+                prompt = follow(place.after, prompt, place.template, source.tokenizer, source.end_ids)
             return self._constraints.think(prompt, form.think)[0]
 
         match policy:
             case "shift":
-                return window.shift(messages, encode, self._window(sampling))
+                return window.shift(messages, encode, self._window(sampling, num_ctx))
             case "truncate":
-                return window.truncate(messages, encode, source.tokenizer.without_first, self._window(sampling))
+                fits = self._window(sampling, num_ctx)
+                return window.truncate(messages, encode, source.tokenizer.without_first, fits)
         return encode(messages), None
 
     def _job(
@@ -491,19 +636,22 @@ class Model:
         sampling: Parameters,
         form: Form,
         policy: str,
+        num_ctx: int,
+        deltas: bool,
+        place: _Place | None = None,
         **fields: Any,
     ) -> _Job:
         """What one assistant turn asks of the engine."""
-        prompt, dropped = self._prompt(messages, toolbox, sampling, form, policy)
+        prompt, dropped = self._prompt(messages, toolbox, sampling, form, policy, num_ctx, place)
         _, thinking = self._constraints.think(prompt, form.think)  # which has been done to the prompt
 
         def constraint() -> Constraint | None:
             return self._constraints.of_reply(form, toolbox.schemas, thinking)
 
         def parser() -> ReplyParser:
-            return ReplyParser(thinking, dict(map(parameters_of, toolbox.schemas)))
+            return ReplyParser(thinking, dict(map(parameters_of, toolbox.schemas)), deltas)
 
-        return _Job(prompt, sampling, constraint, parser, self._kept, dropped=dropped, **fields)
+        return _Job(prompt, sampling, constraint, parser, self._kept, dropped, num_ctx=num_ctx, **fields)
 
     def _sequence(self, job: _Job, number: int = 0) -> request.Sequence:
         source, constraint, seed = self.checkpoint, job.constraint(), job.sampling.seed
@@ -512,7 +660,7 @@ class Model:
         return request.Sequence.start(
             job.prompt,
             job.sampling if seed is None else replace(job.sampling, seed=seed + number),
-            self.num_ctx,
+            self.num_ctx if job.num_ctx is None else job.num_ctx,
             end_ids=source.end_ids,
             text=TextStream(source.tokenizer, job.sampling.stop, job.keep),
             constraint=constraint,
@@ -527,38 +675,21 @@ class Model:
         return PromptLookup() if self._looking_up else None
 
     def _check(self, job: _Job) -> None:
+        num_ctx = self.num_ctx if job.num_ctx is None else job.num_ctx
         if not job.prompt:
             raise RequestInvalid("the prompt is empty: there is nothing that the model could continue")
-        if len(job.prompt) >= self.num_ctx + (job.sampling.num_predict == 0):
-            raise ContextExceeded(len(job.prompt), self.num_ctx)
+        if len(job.prompt) >= num_ctx + (job.sampling.num_predict == 0):
+            raise ContextExceeded(len(job.prompt), num_ctx)
+
+    def _answers(self, jobs: Sequence[_Job], n: int = 1) -> Answers:
+        """`n` answers to each job, all together."""
+        _check_size("n", n, MOST_ANSWERS)
         self._check_files()
-
-    def _run(self, job: _Job) -> Iterator[Event]:
-        reply = job.reply(self.detokenize)
-        for output in self._outputs(job):
-            yield from reply.feed(output)
-
-    def _outputs(self, job: _Job) -> Iterator[request.Given]:
-        self._check(job)
-        return self._engine.submit(self._sequence(job)).stream()
-
-    def _run_many(self, jobs: Sequence[_Job], n: int) -> Iterator[Choice]:
-        """`n` answers to each job, all together; the prompt of a job is computed once."""
         for job in jobs:
             self._check(job)
         groups = [[self._sequence(job, number) for number in range(n)] for job in jobs]
         replies = [job.reply(self.detokenize) for job in jobs for _ in range(n)]
-
-        def submit() -> None:
-            for leader, *followers in groups:
-                if not leader.asked.echo:
-                    leader.followers, followers = followers, []
-                for one in (leader, *followers):
-                    self._engine.submit(one)
-
-        for index, output in request.streams([one for group in groups for one in group], submit):
-            for event in replies[index].feed(output):
-                yield Choice(index, event)
+        return Answers(groups, replies, self._engine.submit, [job.prompt for job in jobs])
 
     def _check_files(self) -> None:
         """The weights are mapped, not read: a file that somebody cut off is noticed here, and not where it kills."""
@@ -566,9 +697,13 @@ class Model:
         if self._draft_model:
             self._draft_model.check()
 
-    def _check_ids(self, ids: Sequence[int]) -> None:
+    def _check_prompt(self, ids: Sequence[int]) -> None:
         if not 0 < len(ids) <= self.num_ctx:
             raise RequestInvalid(f"{len(ids)} token ids were given: the window holds 1 to {self.num_ctx}")
+        self.check_ids(ids)
+
+    def check_ids(self, ids: Iterable[int]) -> None:
+        """Raises RequestInvalid for one that is not in the vocabulary."""
         vocab_size = self.checkpoint.backbone.vocab_size
         for id_ in ids:
             if not 0 <= id_ < vocab_size:

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from headrace.cli import _caches
 from headrace.cli import headrace as cli
+from headrace.cli._local import Local, LocalRuntime
 from headrace.cli._session import Session, Settings
 from headrace.engine import snapshot
 from headrace.engine.core import BLOCK_TOKENS, load_core
@@ -107,11 +108,13 @@ def test_another_beginning_is_a_warning() -> None:
 
 def test_a_new_window_loads_it_again(capsys: pytest.CaptureFixture[str]) -> None:
     headrace("cache", "save", "talk")
-    session = Session.open("nano", Settings(), None, cache="talk")
+    session = Session.open("nano", Settings(), None, LocalRuntime(cached=("nano", _caches.found("talk"))))
     session.resize(2048)
     try:
         assert capsys.readouterr().err.count("(cache talk: 512 tokens loaded)") == 2
-        assert session.model.cached(session.prefix()) == 512
+        assert isinstance(session.model, Local)
+        model = session.model.model
+        assert model.cached(model.prefix(*session.beginning())) == 512
     finally:
         session.close()
 
@@ -265,7 +268,7 @@ def test_what_is_not_there_says_where_to_look(command: str) -> None:
 
 
 def test_the_model_is_not_loaded_for_a_cache_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace.cli._session.load", None)
+    monkeypatch.setattr("headrace.cli._local.load", None)
     assert "there is no cache 'talk'" in refused("run", "nano", "Hi", "--cache", "talk")
 
 

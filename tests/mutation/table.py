@@ -40,6 +40,17 @@ BATCH = ("tests/engine/test_batch.py",)
 NATIVE = ("tests/native/test_steps.py", "tests/native/test_sampling.py", "tests/native/test_invariance.py")
 DRAFTS = ("tests/native/test_drafts.py", "tests/native/test_batches.py")
 OUTPUTS = ("tests/native/test_outputs.py",)
+CHAT = ("tests/server/test_openai_chat.py",)
+FRAMES = ("tests/server/test_openai_frames.py",)
+COMPLETIONS = ("tests/server/test_openai_completions.py",)
+EMBEDDINGS = ("tests/server/test_openai_embeddings.py",)
+ERRORS = ("tests/server/test_openai_errors.py",)
+OPENAPI = ("tests/server/test_openapi.py",)
+OLLAMA = ("tests/server/test_ollama.py",)
+OLLAMA_CLIENT = ("tests/server/test_ollama_client.py",)
+OLLAMA_LIBRARY = ("tests/server/test_ollama_library.py",)
+FOLLOWING = ("tests/text/test_following.py",)
+DURATIONS = ("tests/server/test_durations.py",)
 
 P = "src/headrace/"
 
@@ -196,4 +207,58 @@ MUTATIONS = (
     Mutation("native/cache.cpp", "at = offset % kTile;", "at = offset % kTile / 2;", NATIVE),
     Mutation("native/cache.cpp", "Rounding{largest / 127, inverse}", "Rounding{largest / 126, inverse}", NATIVE),
     Mutation("native/kernels/scalar.cpp", "sum / static_cast<float>(n) + eps", "sum / static_cast<float>(n)", NATIVE),
+    # OpenAI's API
+    Mutation(P + "server/openai_chat.py", 'return "json" if schema is None else schema', 'return "json"', CHAT),
+    Mutation(P + "server/openai_chat.py", 'effort = None if self.reasoning_effort is None else self.reasoning_effort != "none"', "effort = None if self.reasoning_effort is None else True", CHAT),
+    Mutation(P + "server/openai_chat.py", "if think and not model.can_think:", "if False:", CHAT),
+    Mutation(P + "server/openai_chat.py", "tokens = [] if stopped(running, index) else one.taken()", "tokens = one.taken()", CHAT),
+    Mutation(P + "server/openai_chat.py", 'content = "" if isinstance(event, Text | Done) else None', 'content = ""', FRAMES),
+    Mutation(P + "server/openai_chat.py", "case ToolCall(id, name, arguments) if id not in self.calls:", "case ToolCall(id, name, arguments):", FRAMES),
+    Mutation(P + "server/openai_chat.py", '"id": f"call_{secrets.token_hex(12)}"', '"id": id_', CHAT),
+    Mutation(P + "server/openai_chat.py", "return ids.index(end) + 1 if end in ids else len(ids)", "return 0", CHAT),
+    Mutation(P + "server/openai_chat.py", '"deltas": self.stream,', '"deltas": False,', FRAMES),
+    Mutation(P + "server/openai_messages.py", 'BETWEEN_PARTS = "\\n"', 'BETWEEN_PARTS = ""', CHAT),
+    Mutation(P + "server/openai_messages.py", '"system" if role == "developer" else role', "role", CHAT),
+    Mutation(P + "server/openai_messages.py", "[tool for name, tool in shown.items() if name in names], allowed.mode", "list(shown.values()), allowed.mode", CHAT),
+    Mutation(P + "server/openai_facts.py", '"repetition": "length",', '"repetition": "stop",', CHAT),
+    Mutation(P + "server/openai_facts.py", "return self._ended[:: self.per_prompt]", "return self._ended", COMPLETIONS),
+    Mutation(P + "server/openai_completions.py", "if one.read > prompts.began[prompt]:", "if True:", COMPLETIONS),
+    Mutation(P + "server/openai_completions.py", "ends=asked.logprobs is not None,", "ends=False,", COMPLETIONS),
+    Mutation(P + "server/openai_completions.py", "one.waiting.clear()  # they are the stop sequence", "pass", COMPLETIONS),
+    Mutation(P + "server/openai_completions.py", "whole = isinstance(one, str) and not answers.replies[place * asked.n].dropped", "whole = isinstance(one, str)", COMPLETIONS),
+    Mutation(P + "server/openai_legacy_logprobs.py", "if token.of_prompt or token.id not in self.tokenizer.special_ids:", "if True:", COMPLETIONS),
+    Mutation(P + "server/openai_legacy_logprobs.py", "for id_, text, logprob in (*token.top, (token.id, token.text, token.logprob)):", "for id_, text, logprob in token.top:", COMPLETIONS),
+    Mutation(P + "server/openai_embeddings.py", "prompts = [model.prompt(one) for one in given]", "prompts = [model.tokenize(one) if isinstance(one, str) else one for one in given]", EMBEDDINGS),
+    Mutation(P + "server/openai_replies.py", "if facts.complete and not include_usage else {}", "if facts.complete else {}", FRAMES),
+    Mutation(P + "server/openai_sampling.py", "penalty = self.repetition_penalty if self.repeat_penalty is None else self.repeat_penalty", "penalty = self.repeat_penalty", CHAT),
+    Mutation(P + "server/openai_errors.py", "return self.prompt", "return None", ERRORS),
+    Mutation(P + "server/openai_errors.py", 'return "unsupported_parameter" if error.known else "unknown_parameter"', 'return "unknown_parameter"', ERRORS),
+    Mutation(P + "server/lines.py", 'for end in "\\x85\\u2028\\u2029"', 'for end in "\\u2028\\u2029"', FRAMES),
+    Mutation(P + "server/openapi.py", 'if not own or {"type": "null"} in options:', "if True:", OPENAPI),
+    Mutation(P + "server/durations.py", "return math.inf if value < 0 else float(value)", "return float(value)", DURATIONS),
+    Mutation(P + "server/ollama_answers.py", 'REASONS.get(done.reason, "stop")', '"stop"', OLLAMA),
+    Mutation(P + "server/ollama_answers.py", 'goes_on = messages[-1]["role"] == "assistant" and bool(last.content) and not last.tool_calls', "goes_on = False", OLLAMA),
+    Mutation(P + "server/ollama_answers.py", '"truncate" if asked.truncate else "shift" if asked.shift else "error"', '"truncate" if asked.truncate else "error"', OLLAMA),
+    Mutation(P + "server/ollama_answers.py", '"logprobs": asked.top_logprobs if asked.logprobs else None,', '"logprobs": asked.top_logprobs or None,', OLLAMA),
+    Mutation(P + "server/ollama_answers.py", "waiting, self.logprobs = self.logprobs, []", "waiting = self.logprobs", OLLAMA_CLIENT),
+    Mutation(P + "server/ollama_answers.py", "self.logprobs = []  # those", "pass  # those", OLLAMA_CLIENT),
+    Mutation(P + "server/ollama_answers.py", '"after": asked.context,', '"after": (),', OLLAMA_CLIENT),
+    Mutation(P + "server/ollama_answers.py", '_Told(began, options["num_ctx"], keeps_ids=not asked.raw)', '_Told(began, options["num_ctx"], keeps_ids=True)', OLLAMA_CLIENT),
+    Mutation(P + "server/ollama_answers.py", "self.calls += 1", "pass", OLLAMA),
+    Mutation(P + "server/ollama_answers.py", "if asked.tools and not (await asyncio.to_thread(call.house.shelf.facts, name)).can_call:", "if False:", OLLAMA_LIBRARY),
+    Mutation(P + "server/ollama_answers.py", "if kept_s == 0:", "if False:", OLLAMA),
+    Mutation(P + "server/ollama_embeddings.py", "if len(ids) > most and not truncate:", "if len(ids) > most and False:", OLLAMA),
+    Mutation(P + "server/ollama_embeddings.py", "normalise=False, gone=gone", "gone=gone", OLLAMA_CLIENT),
+    Mutation(P + "server/ollama_embeddings.py", "tokens + count", "count", OLLAMA_CLIENT),
+    Mutation(P + "server/ollama_options.py", "return int(value) if isinstance(value, float) and value.is_integer() else value", "return value", OLLAMA),
+    Mutation(P + "server/ollama_options.py", 'if parameters.get("seed") == DRAWN_SEED:', "if False:", OLLAMA_CLIENT),
+    Mutation(P + "server/ollama_options.py", "isinstance(value, bool) != isinstance(neutral, bool)", "False", OLLAMA),
+    Mutation(P + "server/ollama_requests.py", '"role": self.role.lower()', '"role": self.role', OLLAMA),
+    Mutation(P + "server/ollama_dialect.py", 'one_line(value) + b"\\n"', '__import__("msgspec").json.encode(value) + b"\\n"', OLLAMA_CLIENT),
+    Mutation(P + "server/ollama_library.py", "except HeadraceError as error:  # one", "except KeyError as error:  # one", OLLAMA_LIBRARY),
+    Mutation(P + "server/ollama_library.py", "return FILE_TYPES[stated]", "pass", OLLAMA_LIBRARY),
+    Mutation(P + "server/ollama_library.py", "call.house.num_ctx or facts", "facts", OLLAMA_LIBRARY),
+    Mutation(P + "server/ollama.py", "made.methods = set(methods)  # no", "pass  # no", OLLAMA),
+    Mutation(P + "text/following.py", "if after[-1] in end_ids:", "if True:", FOLLOWING),
+    Mutation(P + "text/following.py", "*prompt[len(tokenizer.with_bos([])) :]", "*prompt", FOLLOWING),
 )  # fmt: skip

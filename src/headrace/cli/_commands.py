@@ -10,10 +10,9 @@ from typing import Any
 
 import click
 
-from headrace import summary
+from headrace.cli._partner import Stated
 from headrace.cli._saved import is_saved
 from headrace.cli._session import Session
-from headrace.cli.show import page
 from headrace.engine.parameters import WHOLE, Parameters
 from headrace.errors import RequestInvalid
 from headrace.text.window import POLICIES, checked
@@ -123,6 +122,8 @@ def _set(session: Session, rest: str, set_history: Callable[[bool], None]) -> No
     settings, value = session.settings, value.strip()
     if value and name not in ("parameter", "system", "format", "context"):
         raise RequestInvalid(f"/set {name} takes nothing more, but there is {value!r}")
+    if why := session.model.lacks.get(name):
+        raise RequestInvalid(f"/set {name}: {why}")
     match name:
         case "parameter":
             _set_parameter(session, value)
@@ -159,7 +160,7 @@ def _set_parameter(session: Session, text: str) -> None:
         session.resize(_number(name, values[0], whole=True))
         return
     value = values if name == "stop" else _number(name, values[0], whole=name in WHOLE)
-    session.model.checkpoint.defaults.parameters.override(**{name: value})  # says what is wrong with it
+    session.model.check(**{name: value})
     session.settings.parameters[name] = value
 
 
@@ -171,14 +172,13 @@ def _number(name: str, text: str, *, whole: bool) -> Any:
 
 
 def _show(session: Session, what: str) -> str:
-    source = session.model.checkpoint
     match what:
         case "info":
-            return page(summary.summarise(source))
+            return session.model.info()
         case "system":
             return session.settings.system or "(no system prompt)"
         case "template":
-            return source.template.source
+            return session.model.template()
         case "parameters":
             return _parameters(session)
     raise RequestInvalid(f"/show needs one of {', '.join(SHOWN)}")
@@ -186,19 +186,19 @@ def _show(session: Session, what: str) -> str:
 
 def _parameters(session: Session) -> str:
     """Every parameter, its value, and who says so."""
-    defaults, given = session.model.checkpoint.defaults, session.settings.parameters
-    current = defaults.parameters.override(**given)
-    rows = [f"{'num_ctx':<20}{session.model.num_ctx}"]
-    for name in PARAMETERS:
-        origin = "you" if name in given else defaults.origins.get(name, "Headrace")
-        rows.append(f"{name:<20}{_shown(getattr(current, name))}  ({origin})")
-    return "\n".join(rows)
+    given = {name: Stated(value, "you") for name, value in session.settings.parameters.items()}
+    known = {**session.model.parameters(), **given}
+    rows = {"num_ctx": str(session.model.num_ctx or "the server's")}
+    rows |= {name: f"{_shown(value)}  ({origin})" for name, (value, origin) in known.items()}
+    return "\n".join(f"{name:<20}{row}" for name, row in rows.items())
 
 
 def _shown(value: Any) -> str:
     if value is None:
         return "drawn"
-    return f"{value:g}" if isinstance(value, float) else repr(list(value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple | list):
+        return repr(list(value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _load(session: Session, name: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,23 +11,21 @@ from typing import Any, Literal
 import click
 
 from headrace import nano
-from headrace.cli import _caches, _saved
+from headrace.cli import _saved
 from headrace.cli._display import Screen, display_for_stdout, unechoed
 from headrace.cli._form import JSON, instruction, is_schema
-from headrace.cli._progress import progress
+from headrace.cli._partner import Partner, Runtime
 from headrace.cli._saved import Conversation
 from headrace.cli._tools import Consent
-from headrace.engine.core import BLOCK_TOKENS
 from headrace.errors import HeadraceError
 from headrace.events import Done, Dropped
-from headrace.machine import peak_memory_bytes
-from headrace.model import Model, load
 from headrace.text.window import Policy
 from headrace.tools.builtin import BUILTIN
 from headrace.tools.schema import Function
 from headrace.transcript import Transcript
 
-PACKING = "packing for this machine, once"
+Builtin = Literal["builtin"] | None
+LATEST = ":latest"  # what Ollama's names may end in
 
 
 @dataclass(slots=True)
@@ -48,42 +45,19 @@ class Settings:
     parameters: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """How every model of the session is run."""
-
-    threads: int | None = None
-    kv: str | None = None
-    cache_bytes: int | None = None
-    draft: str | None = "lookup"
-
-    def load(self, name: str, num_ctx: int | None = None) -> Model:
-        return load(
-            name,
-            num_ctx=num_ctx,
-            threads=self.threads,
-            kv=self.kv,
-            cache_bytes=self.cache_bytes,
-            draft=self.draft,
-            progress=progress(PACKING),
-        )
-
-
 @dataclass(slots=True)
 class Session:
     """A model by the name it was asked for, what it is offered, and the conversation so far."""
 
     name: str
-    model: Model
+    model: Partner
     settings: Settings
-    tools: Literal["builtin"] | None
-    load_s: float
-    runtime: Runtime = field(default_factory=Runtime)
+    tools: Builtin
+    runtime: Runtime
     functions: tuple[Function, ...] = ()  # the user's own tools
     consent: Consent = field(default_factory=lambda: Consent(trusted=False))
     messages: list[dict[str, Any]] = field(default_factory=list)
-    parked: dict[str, tuple[Model, threading.Timer]] = field(default_factory=dict)  # models kept for a while
-    cache: Path | None = None  # the file with the beginning of what the model is asked
+    parked: dict[str, tuple[Partner, threading.Timer]] = field(default_factory=dict)  # models kept for a while
 
     @classmethod
     def open(
@@ -91,28 +65,16 @@ class Session:
         name: str,
         settings: Settings,
         tools: str | None,
+        runtime: Runtime,
         num_ctx: int | None = None,
-        runtime: Runtime = Runtime(),
         functions: tuple[Function, ...] = (),
         trusted: bool = False,
-        cache: str | None = None,
     ) -> Session:
-        """Loads the model, and into it the saved `cache` of that name or path.
-
-        Built-in tools are offered where asked for, and to nano where nothing is said of tools or of the answer's form,
-        which a call would be none of.
-        """
-        saved = None if cache is None else _caches.found(cache)  # before the model, which may take a while
-        began = time.perf_counter()
-        model = runtime.load(name, num_ctx)
-        if num_ctx is not None:
-            _warn_of_a_long_window(model)
-        offered = tools == "builtin" or (tools is None and name == nano.NAME and settings.format is None)
-        builtin: Literal["builtin"] | None = "builtin" if offered else None
-        load_s = time.perf_counter() - began
-        session = cls(name, model, settings, builtin, load_s, runtime, functions, Consent(trusted), cache=saved)
+        """Loads the model."""
+        model, builtin = runtime.load(name, num_ctx), offered(tools, name, settings)
+        session = cls(name, model, settings, builtin, runtime, functions, Consent(trusted))
         try:
-            session._load_cache()
+            session.model.begin(*session.beginning())
         except BaseException:
             session.close()
             raise
@@ -161,21 +123,20 @@ class Session:
         if name != self.name:
             model = self._unpark(name) or self.runtime.load(name)
             self._park()
-            self.name, self.model, self.cache = name, model, None
-            self.tools = "builtin" if name == nano.NAME else None
+            self.name, self.model = name, model
+            self.tools = "builtin" if _is_nano(name) else None
         self.clear()
 
     def resize(self, num_ctx: int) -> None:
         """The same model with another window; the conversation stays."""
         model = self.runtime.load(self.name, num_ctx)
-        _warn_of_a_long_window(model)
         self.model.close()
         self.model = model
-        self._load_cache()
+        self.model.begin(*self.beginning())
 
-    def prefix(self) -> list[int]:
-        """The token ids that its prompts begin with, up to the first question."""
-        return self.model.prefix(self._system(), self._offer()["tools"], self.settings.think)
+    def beginning(self) -> tuple[list[dict[str, Any]], Any, bool | None]:
+        """What its prompts begin with, up to the first question: the system turn, the tools, whether to think."""
+        return self._system(), self._offer()["tools"], self.settings.think
 
     def close(self) -> None:
         for name in list(self.parked):
@@ -204,15 +165,6 @@ class Session:
         parts = [self.settings.system, instruction(self.settings.format)]
         system = "\n".join(part for part in parts if part)
         return [{"role": "system", "content": system}] if system else []
-
-    def _load_cache(self) -> None:
-        """Says what came of it: a cache that does not help looks like one that does, only slower."""
-        if not self.cache:
-            return
-        click.secho(f"({_caches.load(self.model, self.cache)})", dim=True, err=True)
-        prefix, name = self.prefix(), _caches.name_of(self.cache)
-        if len(prefix) >= BLOCK_TOKENS and not self.model.cached(prefix):
-            click.secho(f"Warning: the cache {name} is of no use here: --system or the tools are others", err=True)
 
     def _offer(self) -> dict[str, Any]:
         """The tools, and the form that is asked of the answer, as far as anything is asked."""
@@ -251,9 +203,10 @@ class Session:
         if done is None:
             return
         if done.reason == "length" and self.settings.parameters.get("num_predict") is None:
-            click.secho(f"(the context window of {self.model.num_ctx} tokens is full)", err=True)
+            click.secho(f"({_window(self.model.num_ctx)} is full)", err=True)
         if done.reason == "repetition":
-            click.secho("(ended, since the answer repeats itself: --no-loop-guard lets it go on)", dim=True, err=True)
+            remedy = "" if "noloopguard" in self.model.lacks else ": --no-loop-guard lets it go on"
+            click.secho(f"(ended, since the answer repeats itself{remedy})", dim=True, err=True)
         if done.dropped:
             click.secho(_left_out(done.dropped, self.model.num_ctx), dim=True, err=True)
         if self.settings.verbose:
@@ -262,13 +215,13 @@ class Session:
     def _figures(self, done: Done) -> list[str]:
         usage, timings = done.usage, done.timings
         rows = {
-            "load time": f"{self.load_s:.3f} s",
+            "load time": f"{self.model.load_s:.3f} s",
             "time to first token": f"{timings.first_token_s:.3f} s",
             "prompt": _rate(usage.prompt_tokens - usage.cached_tokens, timings.prompt_s),
             **({"cached": f"{usage.cached_tokens} tokens more of the prompt"} if usage.cached_tokens else {}),
             "decode": _rate(usage.completion_tokens, timings.decode_s),
             **({"forced": f"{usage.forced_tokens} tokens of these"} if usage.forced_tokens else {}),
-            "peak memory": f"{peak_memory_bytes() / 2**20:,.0f} MiB",
+            **self.model.figures(),
         }
         return ["", *(f"{name + ':':22}{value}" for name, value in rows.items())]
 
@@ -283,7 +236,7 @@ class Session:
         self.parked[self.name] = self.model, timer
         timer.start()
 
-    def _unpark(self, name: str) -> Model | None:
+    def _unpark(self, name: str) -> Partner | None:
         model, timer = self.parked.pop(name, (None, None))
         if timer:
             timer.cancel()
@@ -294,17 +247,25 @@ class Session:
             model.close()
 
 
-def _left_out(dropped: Dropped, num_ctx: int) -> str:
+def offered(tools: str | None, name: str, settings: Settings) -> Builtin:
+    """Built-in tools are offered where asked for, and to nano where nothing is said of tools or of the answer's form,
+    which a call would be none of."""
+    return "builtin" if tools == "builtin" or (tools is None and _is_nano(name) and settings.format is None) else None
+
+
+def _is_nano(name: str) -> bool:
+    return name.removesuffix(LATEST) == nano.NAME
+
+
+def _left_out(dropped: Dropped, num_ctx: int | None) -> str:
     messages = f"{dropped.messages} message{'s' * (dropped.messages != 1)}, " if dropped.messages else ""
-    return f"(left out to fit the context window of {num_ctx} tokens: {messages}{dropped.tokens} tokens)"
+    return f"(left out to fit {_window(num_ctx)}: {messages}{dropped.tokens} tokens)"
+
+
+def _window(num_ctx: int | None) -> str:
+    return "the context window" + ("" if num_ctx is None else f" of {num_ctx} tokens")
 
 
 def _rate(tokens: int, seconds: float) -> str:
     rate = f", {tokens / seconds:,.1f} tokens/s" if seconds > 0 else ""
     return f"{tokens} tokens{rate}"
-
-
-def _warn_of_a_long_window(model: Model) -> None:
-    """Files allow more than their models were trained on."""
-    if model.num_ctx > (card := model.checkpoint.context_length):
-        click.secho(f"Warning: the model card says {card:,} tokens; beyond them answers may get worse", err=True)

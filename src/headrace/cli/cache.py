@@ -53,15 +53,16 @@ def save(
     That is the system prompt and the tools: give `run` the same ones. It is kept in whole blocks of 64 tokens.
     """
     from headrace.cli import _caches  # the engine and its libraries: not needed for `--help`
-    from headrace.cli._session import Runtime, Session, Settings
+    from headrace.cli._local import LocalRuntime
+    from headrace.cli._session import Session, Settings, offered
     from headrace.cli._tools import find_tool
     from headrace.engine.core import BLOCK_TOKENS
 
     path, settings = _caches.place(name), Settings(system=read_system(system, system_file))
-    runtime, own = Runtime(threads, kv, cache_bytes), tuple(map(find_tool, functions))
-    session = Session.open(model, settings, tools, num_ctx, runtime, own)
-    with contextlib.closing(session):
-        prefix = session.prefix()
+    runtime, own = LocalRuntime(threads, kv, cache_bytes), tuple(map(find_tool, functions))
+    with contextlib.closing(runtime.load(model, num_ctx)) as local:
+        session = Session(model, local, settings, offered(tools, model, settings), runtime, own)
+        prefix = local.model.prefix(*session.beginning())
         if len(prefix) < BLOCK_TOKENS:
             raise RequestInvalid(
                 f"the beginning has {len(prefix)} tokens, but one from {BLOCK_TOKENS} on can be saved: "
@@ -69,8 +70,8 @@ def save(
             )
         whole = len(prefix) // BLOCK_TOKENS * BLOCK_TOKENS
         click.echo(f"computing {whole} tokens", err=True)
-        session.model.prefill(prefix[:whole])
-        saved = session.model.save_cache(path)
+        local.model.prefill(prefix[:whole])
+        saved = local.model.save_cache(path)
     click.echo(f"Saved {saved.tokens} tokens of {saved.name} as {name} ({human_size(path.stat().st_size)}).")
 
 

@@ -6,14 +6,21 @@ import contextlib
 import math
 import re
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from headrace import nano
 from headrace.cli._form import read_form, read_system
+from headrace.cli._server import API_KEY, url_from
+from headrace.errors import RequestInvalid
 from headrace.text.window import POLICIES, checked
+
+if TYPE_CHECKING:
+    from headrace.cli._partner import Runtime
 
 Command = Callable[..., Any]
 
@@ -42,16 +49,48 @@ TOOLS = (
         "--tool", "functions", multiple=True, metavar="MODULE:FUNCTION", help="Offer your function (repeatable)."
     ),
 )
-NUM_CTX = click.option("--num-ctx", type=int, metavar="TOKENS", help="The context window; by default the model card's.")
+
+
+def set_by(name: str) -> dict[str, Any]:
+    """Of an option that has an environment variable, too, for whoever gives it always."""
+    return {"envvar": f"HEADRACE_{name}", "show_envvar": True}
+
+
+NUM_CTX = click.option(
+    "--num-ctx",
+    type=int,
+    metavar="TOKENS",
+    help="The context window; by default the model card's.",
+    **set_by("NUM_CTX"),
+)
 RUNTIME = (
-    click.option("--threads", type=int, help="Processors to use; by default all that this process may."),
-    click.option("--kv", type=click.Choice(["fp16", "int8", "fp32"]), help="How keys and values are kept."),
+    click.option(
+        "--threads", type=int, help="Processors to use; by default all that this process may.", **set_by("THREADS")
+    ),
+    click.option(
+        "--kv", type=click.Choice(["fp16", "int8", "fp32"]), help="How keys and values are kept.", **set_by("KV")
+    ),
     click.option(
         "--cache-bytes",
         metavar="SIZE",
         callback=lambda _, __, text: size_bytes(text),
         help="Memory that keys and values may take: 2GB, 500MiB.",
+        **set_by("CACHE_BYTES"),
     ),
+)
+
+
+# Options of a model that runs here, which a server has no ears for.
+LOCAL: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "threads": "--threads",
+        "kv": "--kv",
+        "cache_bytes": "--cache-bytes",
+        "cache": "--cache",
+        "draft": "--draft",
+        "grammar": "--grammar",
+        "tool_choice": "--tool-choice",
+    }
 )
 
 
@@ -74,6 +113,15 @@ def sampling_options(command: Command) -> Command:
 @click.command("run")
 @click.argument("model", default=nano.NAME)
 @click.argument("prompt", required=False)
+@click.option(
+    "--host",
+    is_flag=False,
+    flag_value="",
+    metavar="[URL]",
+    help="Talk to a model of a running server, Headrace's or Ollama's; without URL, written last, to that of "
+    "HEADRACE_HOST or OLLAMA_HOST, or to the one on this machine.",
+)
+@API_KEY
 @options(*SYSTEM)
 @click.option("--format", "format_", metavar="json|FILE", help="Answer with JSON; FILE holds the schema that it fits.")
 @click.option("--grammar", metavar="FILE", help="Answer by a grammar: FILE.gbnf or FILE.lark.")
@@ -103,7 +151,9 @@ def sampling_options(command: Command) -> Command:
     "(lookup, the default) or a small MODEL of the same vocabulary.",
 )
 @click.option(
-    "--keep-alive", metavar="DURATION", default="0", help="How long /load keeps the former model: 5m, 300, -1."
+    "--keep-alive",
+    metavar="DURATION",
+    help="How long /load keeps the former model, or the server this one: 5m, 300, -1.",
 )
 @click.option("--hide-thinking", is_flag=True, help="Do not show what the model thinks aloud.")
 @click.option("--nowordwrap", is_flag=True, help="Print what the model writes as it is: no wrapping, no Markdown.")
@@ -112,6 +162,8 @@ def sampling_options(command: Command) -> Command:
 def command(
     model: str,
     prompt: str | None,
+    host: str | None,
+    api_key: str | None,
     system: str | None,
     system_file: str | None,
     format_: str | None,
@@ -129,7 +181,7 @@ def command(
     cache_bytes: int | None,
     cache: str | None,
     draft: str,
-    keep_alive: str,
+    keep_alive: str | None,
     hide_thinking: bool,
     nowordwrap: bool,
     verbose: bool,
@@ -138,15 +190,15 @@ def command(
     """Chat with MODEL: `nano` (the embedded model, the default), `smollm2`, a GGUF file, or a model folder.
 
     With PROMPT, or text piped in, it answers once; otherwise it opens a conversation. Text piped in follows PROMPT.
+
+    With --host, MODEL is the name of a model that the server has.
     """
-    keep_alive_s, form = duration_s(keep_alive), read_form(format_, grammar)
+    keep_alive_s = None if keep_alive is None else duration_s(keep_alive)
+    _check_place(host)
+    form = read_form(format_, grammar)
     system = read_system(system, system_file)
     question = one_shot_prompt(prompt)
-    from headrace.cli._session import (  # the engine and its libraries: not needed for `--help`
-        Runtime,
-        Session,
-        Settings,
-    )
+    from headrace.cli._session import Session, Settings  # and what they need: more than `--help` does
     from headrace.cli._tools import find_tool
 
     settings = Settings(
@@ -157,14 +209,25 @@ def command(
         show_thinking=not hide_thinking,
         verbose=verbose,
         wordwrap=not nowordwrap,
-        keep_alive_s=keep_alive_s,
+        keep_alive_s=keep_alive_s or 0.0,
         context=checked(context or ("shift" if question is None else "error")),
         loop_guard=loop_guard,
         parameters={name: value for name, value in sampling.items() if value not in (None, ())},
     )
     own = tuple(map(find_tool, functions))
-    runtime = Runtime(threads, kv, cache_bytes, None if draft == "none" else draft)
-    session = Session.open(model, settings, tools, num_ctx, runtime, own, trust_tools, cache)
+    runtime: Runtime
+    if host is not None:
+        from headrace.cli._remote import RemoteRuntime
+
+        runtime = RemoteRuntime(url_from(host), api_key, keep_alive_s)
+        settings.keep_alive_s = 0.0  # which is the server's to heed
+    else:
+        from headrace.cli import _caches
+        from headrace.cli._local import LocalRuntime
+
+        cached = None if cache is None else (model, _caches.found(cache))  # before the model, which may take a while
+        runtime = LocalRuntime(threads, kv, cache_bytes, None if draft == "none" else draft, cached)
+    session = Session.open(model, settings, tools, runtime, num_ctx, own, trust_tools)
     with contextlib.closing(session):
         if question is None:
             from headrace.cli._repl import converse
@@ -174,16 +237,34 @@ def command(
             sys.exit(1)
 
 
-def duration_s(text: str) -> float:
+def _check_place(host: str | None) -> None:
+    """Raises RequestInvalid for options of the other place: what has no effect would be missed."""
+    context = click.get_current_context()
+
+    def given(name: str) -> bool:
+        return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+    if host is None:
+        if given("api_key"):
+            raise RequestInvalid("--api-key is for a server: say which with --host")
+        return
+    for name, flag in LOCAL.items():
+        if given(name):
+            raise RequestInvalid(
+                f"{flag} is for a model that runs here: a server that --host names decides that itself"
+            )
+    if not context.params["loop_guard"]:
+        raise RequestInvalid("--no-loop-guard is for a model that runs here: Ollama's API has no word for it")
+
+
+def duration_s(text: str, option: str = "--keep-alive") -> float:
     """Seconds of an Ollama duration: "5m", "1h30m", "300" (seconds); negative is for ever."""
     if re.fullmatch(r"-?\d+(\.\d+)?", text):
         seconds = float(text)
         return seconds if seconds >= 0 else math.inf
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
     if not parts or "".join(number + unit for number, unit in parts) != text.removeprefix("-"):
-        raise click.BadParameter(
-            f"{text!r} is not a duration: write 5m, 300 (seconds) or -1", param_hint="--keep-alive"
-        )
+        raise click.BadParameter(f"{text!r} is not a duration: write 5m, 300 (seconds) or -1", param_hint=option)
     seconds = sum(float(number) * {"ms": 1e-3, "s": 1, "m": 60, "h": 3600}[unit] for number, unit in parts)
     return math.inf if text.startswith("-") else seconds
 
@@ -191,15 +272,13 @@ def duration_s(text: str) -> float:
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
-def size_bytes(text: str | None) -> int | None:
+def size_bytes(text: str | None, option: str = "--cache-bytes") -> int | None:
     """Bytes of "2GB", "500MiB", "1.5g" or "4000000"."""
     if text is None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", text.strip(), re.IGNORECASE)
     if not found:
-        raise click.BadParameter(
-            f"{text!r} is not a size: write 2GB, 500MiB or a number of bytes", param_hint="--cache-bytes"
-        )
+        raise click.BadParameter(f"{text!r} is not a size: write 2GB, 500MiB or a number of bytes", param_hint=option)
     return int(float(found[1]) * UNITS[(found[2] or "").lower()])
 
 

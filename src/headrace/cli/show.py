@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -29,7 +30,7 @@ def command(model: str, plan: bool, as_json: bool) -> None:
 
 def page(facts: dict[str, Any]) -> str:
     """Sections of aligned rows, as `ollama show` prints them."""
-    sections = {
+    parts = {
         "Model": _model(facts),
         "Quantisation": {kind: _types(types) for kind, types in facts["quantisation"].items()},
         "Window": {
@@ -44,10 +45,15 @@ def page(facts: dict[str, Any]) -> str:
             for window, sizes in facts["memory"].items()
         },
     }
-    return "\n\n".join(_section(title, rows) for title, rows in sections.items())
+    return sections(parts)
 
 
-def _section(title: str, rows: dict[str, str]) -> str:
+def sections(parts: Mapping[str, Mapping[str, str]]) -> str:
+    """Each with its title, and a line for each of its rows."""
+    return "\n\n".join(_section(title, rows) for title, rows in parts.items())
+
+
+def _section(title: str, rows: Mapping[str, str]) -> str:
     return "\n".join([f"  {title}", *(f"    {name:<20}{value}" for name, value in rows.items())])
 
 

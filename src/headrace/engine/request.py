@@ -45,6 +45,7 @@ class Asked:
     logprobs: int = -1  # how many likely tokens beside each token's own log-probability; -1: none of that
     echo: bool = False  # the log-probabilities of the prompt's tokens, too
     experts: bool = False  # which experts each layer chose
+    ends: bool = False  # all that for the token that ends the answer, too
 
     @property
     def of_tokens(self) -> bool:
@@ -106,13 +107,13 @@ class Outputs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """A queue that several sequences share: each output comes with the number of its sequence."""
+    """A place that several sequences share: each output comes with the number of its sequence."""
 
     number: int
-    queue: SimpleQueue[tuple[int, Output]]
+    put_both: Callable[[tuple[int, Output]], object]
 
     def put(self, output: Output, /) -> None:
-        self.queue.put((self.number, output))
+        self.put_both((self.number, output))
 
 
 @dataclass(eq=False, slots=True)
@@ -260,7 +261,7 @@ def streams(sequences: Collection[Sequence], submit: Callable[[], object]) -> It
     """
     queue = SimpleQueue[tuple[int, Output]]()
     for number, sequence in enumerate(sequences):
-        sequence.outputs = Tagged(number, queue)
+        sequence.outputs = Tagged(number, queue.put)
     left = len(sequences)
     try:
         submit()

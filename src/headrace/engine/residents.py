@@ -114,6 +114,14 @@ class _Entry(Generic[M]):
         return self.idle_since + self.keep_alive_s if self.idle and 0 <= self.keep_alive_s < math.inf else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Patience:
+    """How long to wait: to the deadline, by the clock's `now`, or until it is given up."""
+
+    deadline: float | None
+    given_up: threading.Event | None = None
+
+
 class Residents(Generic[M]):
     """Models by name. Safe to use from several threads; `close` it, or use it in a `with` block, to unload them all.
 
@@ -153,21 +161,35 @@ class Residents(Generic[M]):
         self._reaper.start()
 
     @contextmanager
-    def lease(self, name: str, *, keep_alive_s: float | None = None, timeout_s: float | None = None) -> Iterator[M]:
+    def lease(
+        self,
+        name: str,
+        *,
+        keep_alive_s: float | None = None,
+        timeout_s: float | None = None,
+        given_up: threading.Event | None = None,
+    ) -> Iterator[M]:
         """The model, loaded if it is not, for one request: it stays loaded as long as the `with` block lasts.
 
         It is kept for `keep_alive_s` seconds after the last request; each request sets that anew. 0 unloads it as soon
         as it is idle, a negative number never: but then too it makes room for others while it is idle. `timeout_s` is
         how long to wait for room, or for another request that is loading it (default: as long as it takes); the loading
-        itself is not interrupted. Raises Busy when that time is over, ModelClosed after `close`, and, to all requests
-        that wait for this model, RequestInvalid if it is larger than the budget and whatever `find` and loading raise.
+        itself is not interrupted. `give_up` with the same `given_up` ends the wait, too. Raises Busy when it is over,
+        ModelClosed after `close`, and, to all requests that wait for this model, RequestInvalid if it is larger than
+        the budget and whatever `find` and loading raise.
         """
         keep_alive_s = self.keep_alive_s if keep_alive_s is None else _seconds(keep_alive_s)
-        entry, model = self._acquire(name, keep_alive_s, timeout_s)
+        entry, model = self._acquire(name, keep_alive_s, _Patience(self._deadline(timeout_s), given_up))
         try:
             yield model
         finally:
             self._release(entry)
+
+    def give_up(self, given_up: threading.Event) -> None:
+        """Ends the wait of a lease that was asked for with this event: it raises Busy."""
+        given_up.set()
+        with self._changed:
+            self._changed.notify_all()
 
     def list(self) -> Sequence[Resident]:
         """What is loaded, being loaded or unloaded, the last used first."""
@@ -224,8 +246,7 @@ class Residents(Generic[M]):
 
     # --- requests
 
-    def _acquire(self, name: str, keep_alive_s: float, timeout_s: float | None) -> tuple[_Entry[M], M]:
-        deadline = self._deadline(timeout_s)
+    def _acquire(self, name: str, keep_alive_s: float, patience: _Patience) -> tuple[_Entry[M], M]:
         with self._changed:
             while True:
                 entry = self._entries.get(name)
@@ -235,20 +256,20 @@ class Residents(Generic[M]):
                     self._arrive(entry, keep_alive_s)
                     break
                 if entry.state == "unloading" or entry in self._wanted:
-                    self._wait(deadline, f"{name} had to make room for another model")
+                    self._wait(patience, f"{name} had to make room for another model")
                     continue
                 self._check_open()
                 self._arrive(entry, keep_alive_s)
-                if (model := self._await_loading(entry, deadline)) is not None:
+                if (model := self._await_loading(entry, patience)) is not None:
                     return entry, model
-        return entry, self._load(entry, deadline)
+        return entry, self._load(entry, patience)
 
     def _arrive(self, entry: _Entry[M], keep_alive_s: float) -> None:
         entry.in_flight += 1
         entry.keep_alive_s = keep_alive_s
         entry.used = next(self._uses)
 
-    def _await_loading(self, entry: _Entry[M], deadline: float | None) -> M | None:
+    def _await_loading(self, entry: _Entry[M], patience: _Patience) -> M | None:
         """The model once somebody has loaded it; None if that one gave up, and it is for others to try."""
         while entry.model is None:
             if entry.error:
@@ -256,7 +277,7 @@ class Residents(Generic[M]):
             if self._entries.get(entry.name) is not entry:
                 return None
             try:
-                self._wait(deadline, f"{entry.name} is still being loaded")
+                self._wait(patience, f"{entry.name} is still being loaded")
             except BaseException:
                 entry.in_flight -= 1
                 raise
@@ -273,11 +294,11 @@ class Residents(Generic[M]):
 
     # --- loading
 
-    def _load(self, entry: _Entry[M], deadline: float | None) -> M:
+    def _load(self, entry: _Entry[M], patience: _Patience) -> M:
         """Loads for this request and for all that come meanwhile."""
         try:
             candidate = self._find(entry.name)
-            self._make_room(entry, candidate.size_bytes, deadline)
+            self._make_room(entry, candidate.size_bytes, patience)
             model = candidate.load(self.turns)
         except BaseException as error:
             with self._changed:
@@ -294,7 +315,7 @@ class Residents(Generic[M]):
             self._check_open()
         return model
 
-    def _make_room(self, entry: _Entry[M], size_bytes: int, deadline: float | None) -> None:
+    def _make_room(self, entry: _Entry[M], size_bytes: int, patience: _Patience) -> None:
         """Waits in line, then unloads what is idle and waits for what is not, until the entry fits."""
         if size_bytes > self.budget_bytes:
             needs, most = format_bytes(size_bytes), format_bytes(self.budget_bytes)
@@ -306,7 +327,7 @@ class Residents(Generic[M]):
             entry.size_bytes = size_bytes
             self._queue.append(entry)
         try:
-            while not self._take_room(entry, deadline):
+            while not self._take_room(entry, patience):
                 pass
         finally:
             with self._changed:
@@ -315,11 +336,11 @@ class Residents(Generic[M]):
                 self._queue.remove(entry)
                 self._changed.notify_all()
 
-    def _take_room(self, entry: _Entry[M], deadline: float | None) -> bool:
+    def _take_room(self, entry: _Entry[M], patience: _Patience) -> bool:
         """One step towards it. True: the room is the entry's."""
         with self._changed:
             if self._queue[0] is not entry:
-                self._wait(deadline, f"others wait for room before {entry.name}")
+                self._wait(patience, f"others wait for room before {entry.name}")
                 return False
             victims = self._victims(entry)
             self._wanted = [victim for victim in victims if not victim.idle]
@@ -328,7 +349,7 @@ class Residents(Generic[M]):
                 return True
             leaving = self._begin_unloading(victim for victim in victims if victim.idle)
             if not leaving:
-                self._wait(deadline, f"{entry.name} needs room, and all models that are loaded are in use")
+                self._wait(patience, f"{entry.name} needs room, and all models that are loaded are in use")
         self._unload(leaving)
         return False
 
@@ -393,10 +414,12 @@ class Residents(Generic[M]):
     def _deadline(self, timeout_s: float | None) -> float | None:
         return None if timeout_s is None else self._clock.now() + timeout_s
 
-    def _wait(self, deadline: float | None, why: str) -> None:
-        """For something to change. Raises Busy after the deadline, and ModelClosed when there is no use in waiting."""
+    def _wait(self, patience: _Patience, why: str) -> None:
+        """For something to change. Raises Busy when patience is over, and ModelClosed when waiting has no use."""
         self._check_open()
-        left = None if deadline is None else deadline - self._clock.now()
+        if patience.given_up and patience.given_up.is_set():
+            raise Busy(f"{why}, and nobody waits for it any more")
+        left = None if patience.deadline is None else patience.deadline - self._clock.now()
         if left is not None and left <= 0:
             raise Busy(f"{why}: try again later")
         self._clock.wait(self._changed, left)

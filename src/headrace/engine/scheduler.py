@@ -19,7 +19,7 @@ from headrace.engine.parts import draft_of, part_of
 from headrace.engine.repetition import is_endless
 from headrace.engine.request import Chosen, Sequence, Wants
 from headrace.engine.speculation import StepCosts, settle
-from headrace.errors import CacheExceeded, HeadraceError
+from headrace.errors import CacheExceeded
 from headrace.events import Reason, Text
 from headrace.text.constraint import Constraint
 
@@ -88,7 +88,7 @@ class Scheduler:
         row = token = 0
         accepted = list[int]()
         for part in parts:
-            accepted.append(self._commit(Outcome(part, stepped, row, token)))
+            accepted.append(self._committed(Outcome(part, stepped, row, token)))
             row += len(part.rows)
             token += part.count
         self.pace.observe(prompts, seconds)
@@ -177,7 +177,7 @@ class Scheduler:
         elif sequence.constraint:
             try:
                 self._force(sequence, sequence.constraint.begin())
-            except HeadraceError as error:
+            except Exception as error:  # a bug of one sequence's grammar is not the others' either
                 self._fail(sequence, error)
 
     def _shares(self, sequences: SequenceOf[Sequence]) -> dict[Sequence, int]:
@@ -251,17 +251,26 @@ class Scheduler:
 
         `decoding` sequences have one token each in this step, and may try drafts; with 0 nobody may.
         """
-        draft = draft_of(sequence, self.costs, decoding)
-        missing = self.cache.blocks_for(sequence.length + len(draft)) - len(sequence.blocks)
-        if missing > self.cache.available:
-            draft = []
-        elif draft:
-            sequence.blocks += self.cache.take(max(0, missing))
         try:
+            draft = draft_of(sequence, self.costs, decoding)
+            missing = self.cache.blocks_for(sequence.length + len(draft)) - len(sequence.blocks)
+            if missing > self.cache.available:
+                draft = []
+            elif draft:
+                sequence.blocks += self.cache.take(max(0, missing))
             return part_of(sequence, count, self.barred, draft)
-        except HeadraceError as error:
+        except Exception as error:
             self._fail(sequence, error)
             return None
+
+    def _committed(self, outcome: Outcome) -> int:
+        """The same as `_commit`, where what is wrong with a text or a grammar ends its own sequence only."""
+        try:
+            return self._commit(outcome)
+        except Exception as error:
+            if outcome.part.sequence in self.running:
+                self._fail(outcome.part.sequence, error)
+            return 0
 
     def _commit(self, outcome: Outcome) -> int:
         """How many tokens of the part's draft held."""
@@ -314,17 +323,11 @@ class Scheduler:
         """The token that was sampled, and those that its grammar forces after it. Whether the sequence goes on."""
         token = outcome.token(row)
         sequence.clock.first_token = sequence.clock.first_token or time.perf_counter()
-        if sequence.asked.of_tokens and token not in sequence.end_ids:
+        if sequence.asked.of_tokens and (sequence.asked.ends or token not in sequence.end_ids):
             sequence.outputs.put(outcome.chosen(row))
         if not self._append(sequence, token):
             return False
-        if sequence.constraint:
-            try:
-                return self._force(sequence, sequence.constraint.accept(token))
-            except HeadraceError as error:
-                self._fail(sequence, error)
-                return False
-        return True
+        return not sequence.constraint or self._force(sequence, sequence.constraint.accept(token))
 
     def _force(self, sequence: Sequence, tokens: Iterable[int]) -> bool:
         """Appends what leaves no choice: it is computed along with what follows, in one step."""
@@ -355,7 +358,7 @@ class Scheduler:
             return False
         return True
 
-    def _fail(self, sequence: Sequence, error: HeadraceError) -> None:
+    def _fail(self, sequence: Sequence, error: Exception) -> None:
         """Ends one sequence with an error."""
         self._leave(sequence)
         sequence.outputs.put(error)

@@ -1,0 +1,106 @@
+"""`headrace ps`: what a server has loaded."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+
+from headrace.cli._display import safe
+from headrace.cli._server import server_options, url_from
+from headrace.cli.show import human_size
+
+COLUMNS: Final = ("NAME", "SIZE", "STATE", "CONTEXT", "CACHE", "IN FLIGHT", "UNTIL")
+FOR_EVER_S: Final = 50 * 365 * 86400  # Ollama's for ever is some centuries
+UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+UNKNOWN: Final = "-"  # to Ollama's own server
+
+
+@click.command("ps")
+@server_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(host: str | None, api_key: str | None, as_json: bool) -> None:
+    """List the models that a running server, Headrace's or Ollama's, has loaded.
+
+    CACHE is the memory that keys and values take of what they may take, IN FLIGHT counts the requests that are answered
+    or wait, UNTIL says when a model is unloaded if nobody asks for it.
+    """
+    from headrace.connection import Server  # httpx: not needed for `--help`
+
+    with contextlib.closing(Server(url_from(host), api_key)) as server:
+        rows = list(map(facts, server.loaded()))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif rows:
+        click.echo(_table(rows))
+    else:
+        click.echo(f"{server.url} has no model loaded.", err=True)
+
+
+def facts(loaded: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain JSON values of what /api/ps says of a model; null is what the server does not say, and `until` for ever."""
+    more = _object(loaded.get("headrace"))
+    cache = _object(more.get("cache"))
+    until = _moment(loaded.get("expires_at"))
+    return {
+        "name": loaded["name"],
+        "size_bytes": _count(loaded.get("size")),
+        "state": state if isinstance(state := more.get("state"), str) else "loaded",
+        "num_ctx": _count(loaded.get("context_length")),
+        "cache_bytes": _count(cache.get("size_bytes")),
+        "cache_capacity_bytes": _count(cache.get("capacity_bytes")),
+        "in_flight": _count(more.get("in_flight")),
+        "until": until and until.isoformat(timespec="seconds"),
+    }
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _moment(value: Any) -> datetime | None:
+    """In the time of this place; None for what is as good as for ever, and for what is no moment."""
+    try:
+        moment = datetime.fromisoformat(value).astimezone()
+    except (TypeError, ValueError, OverflowError):
+        return None
+    left_s = (moment - datetime.now(UTC)).total_seconds()
+    return moment if abs(left_s) < FOR_EVER_S else None
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    lines = [COLUMNS, *map(_cells, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(safe("  ".join(map(str.ljust, cells, widths)).rstrip()) for cells in lines)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    used, capacity, window, flying = row["cache_bytes"], row["cache_capacity_bytes"], row["num_ctx"], row["in_flight"]
+    return (
+        row["name"],
+        UNKNOWN if row["size_bytes"] is None else human_size(row["size_bytes"]),
+        row["state"],
+        UNKNOWN if window is None else f"{window:,}",
+        UNKNOWN if used is None or capacity is None else f"{human_size(used)} of {human_size(capacity)}",
+        UNKNOWN if flying is None else str(flying),
+        _until(row),
+    )
+
+
+def _until(row: dict[str, Any]) -> str:
+    """The time that is left, in its largest unit; it begins anew with every request."""
+    if row["until"] is None:
+        return "for ever"
+    left_s = round((datetime.fromisoformat(row["until"]) - datetime.now(UTC)).total_seconds())
+    for seconds, unit in UNITS:
+        if left_s >= seconds:
+            return f"in {left_s // seconds} {unit}"
+    return "now"

@@ -1,0 +1,81 @@
+"""Vectors of texts, as Ollama's API gives them: embed, and embeddings, which came before it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from headrace.errors import ContextExceeded, RequestInvalid
+from headrace.model import Model
+from headrace.server import ollama_options
+from headrace.server.endpoint import Call, Reply
+from headrace.server.log import note
+from headrace.server.ollama_dialect import ns, shelved
+from headrace.server.ollama_requests import Embed, Embeddings, keep_alive_s
+from headrace.server.serving import Gone
+from headrace.server.vectors import cut
+
+MOST_TEXTS: Final = 8192  # in one request: clients of this API send all that they have
+TOGETHER: Final = 16  # texts in the engine at a time: other requests are answered between them
+
+
+async def embed(call: Call, asked: Embed) -> Reply:
+    """A vector of length 1 for each text."""
+    began = time.perf_counter()
+    name = shelved(call, asked.model).name
+    num_ctx, kept_s = ollama_options.read(asked.options).num_ctx, keep_alive_s(asked.keep_alive)
+    texts = [text for text in [asked.input] if text] if isinstance(asked.input, str) else asked.input
+    if len(texts) > MOST_TEXTS:
+        raise RequestInvalid(f"input has {len(texts)} texts: {MOST_TEXTS} is the most in one request")
+    if asked.dimensions < 0:
+        raise RequestInvalid(f"dimensions is {asked.dimensions} but should be a whole number from 1")
+    note(call.scope, model=name)
+
+    def work(some: Sequence[str], model: Model, gone: Gone) -> tuple[list[list[float]], int]:
+        prompts = [_within(model, text, num_ctx, asked.truncate) for text in some]
+        if not prompts:
+            return [], 0
+        return cut(model.embed(prompts, gone=gone), asked.dimensions or None).tolist(), sum(map(len, prompts))
+
+    vectors, tokens, load_s = list[list[float]](), 0, 0.0
+    for first in range(0, max(len(texts), 1), TOGETHER):  # once for no text: that loads the model
+        some = partial(work, texts[first : first + TOGETHER])
+        (found, count), waited_s = await call.house.serving.watched_call(name, some, kept_s)
+        vectors, tokens, load_s = vectors + found, tokens + count, load_s + waited_s
+    note(call.scope, prompt_tokens=tokens)
+    return Reply.json(
+        {
+            "model": asked.model,
+            "embeddings": vectors,
+            "total_duration": ns(time.perf_counter() - began),
+            "load_duration": ns(load_s),
+            "prompt_eval_count": tokens,
+        }
+    )
+
+
+async def embeddings(call: Call, asked: Embeddings) -> Reply:
+    """One vector of one text, at its own length."""
+    name = shelved(call, asked.model).name
+    num_ctx, kept_s = ollama_options.read(asked.options).num_ctx, keep_alive_s(asked.keep_alive)
+    note(call.scope, model=name)
+
+    def work(model: Model, gone: Gone) -> list[float]:
+        if not asked.prompt:
+            return []
+        ids = _within(model, asked.prompt, num_ctx, truncate=False)
+        (vector,) = model.embed([ids], normalise=False, gone=gone).tolist()
+        return list(vector)
+
+    vector, _ = await call.house.serving.watched_call(name, work, kept_s)
+    return Reply.json({"embedding": vector})
+
+
+def _within(model: Model, text: str, num_ctx: int | None, truncate: bool) -> list[int]:
+    """The ids of a text, or of its beginning where it is too long and may be cut. Raises ContextExceeded."""
+    ids, most = model.prompt(text), min(num_ctx or model.num_ctx, model.num_ctx)
+    if len(ids) > most and not truncate:
+        raise ContextExceeded(len(ids), most)
+    return ids[:most]

@@ -1,0 +1,110 @@
+"""The models that a server answers for, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from headrace import checkpoint, nano, packaged
+from headrace.checkpoint import fingerprint
+from headrace.errors import ModelNotFound, RequestInvalid
+from headrace.summary import summarise
+from headrace.weights import split
+
+TAG = ":latest"
+
+
+@dataclass(frozen=True, slots=True)
+class Shelved:
+    """A model that can be asked for. `path` is a file or a folder; `size_bytes` is that of its files."""
+
+    name: str
+    path: Path
+    size_bytes: int
+    modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a model without loading it: its `summary` is that of `headrace show`, its `header` what a GGUF
+    file says of itself, nothing for a folder."""
+
+    digest: str  # 64 hexadecimal digits, of its header and samples of its weights
+    can_think: bool
+    summary: Mapping[str, Any]
+    header: Mapping[str, Any]
+
+    @property
+    def can_call(self) -> bool:
+        """Whether its template shows it the tools that are offered."""
+        return "tools" in self.summary["template"]["text"]
+
+
+class Shelf:
+    """`nano`, the models of installed packages, and what is given: files or folders, as PATH or NAME=PATH.
+
+    A name is looked up as Ollama's clients write it: in any case, with or without ":latest". Paths are never names:
+    whoever may ask a server may not make it read files.
+    """
+
+    def __init__(self, given: Sequence[str] = ()) -> None:
+        paths = {nano.NAME: nano.FILE}
+        for name in packaged.MODELS:
+            try:
+                paths[name] = packaged.find(name)
+            except ModelNotFound:
+                continue
+        for one in given:
+            name, path = _named(one)
+            if name in paths and paths[name] != path:
+                raise RequestInvalid(f"two models would be called {name}: give one as NAME=PATH")
+            paths[name] = path
+        self._paths: Mapping[str, Path] = MappingProxyType(paths)
+        self.facts = cache(self._facts)
+
+    def names(self) -> Sequence[str]:
+        return list(self._paths)
+
+    def has(self, name: str) -> bool:
+        return _plain(name) in self._paths
+
+    def find(self, name: str) -> Shelved:
+        """Raises ModelNotFound."""
+        plain = _plain(name)
+        path = self._paths.get(plain)
+        if path is None:
+            raise ModelNotFound(f"model {name!r} not found: this server has {', '.join(self._paths)}")
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        stats = [file.stat() for file in files if file.is_file()]
+        if not stats:
+            raise ModelNotFound(f"model {name!r} not found: {path} is empty")
+        changed = max(stat.st_mtime for stat in stats)
+        return Shelved(plain, path, sum(stat.st_size for stat in stats), datetime.fromtimestamp(changed, UTC))
+
+    def _facts(self, name: str) -> Facts:
+        """Read once. Raises FileInvalid, Unsupported."""
+        path = self.find(name).path
+        source = checkpoint.read(path)
+        header = split.read(path)[0].metadata if path.is_file() else {}
+        return Facts(fingerprint(source), source.tokenizer.id_of("<think>") is not None, summarise(source), header)
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().removesuffix(TAG)
+
+
+def _named(given: str) -> tuple[str, Path]:
+    name, equals, path = given.partition("=")
+    if not equals or Path(given).exists():
+        name, path = "", given
+    found = Path(path).expanduser()
+    if not name and given in (nano.NAME, *packaged.MODELS):
+        return given, packaged.find(given) if given in packaged.MODELS else nano.FILE
+    if not found.exists():
+        raise ModelNotFound(f"there is no model {path!r}: give a GGUF file, a model folder, or NAME=PATH")
+    return (name or found.stem).lower().removesuffix(TAG), found

@@ -1,0 +1,115 @@
+"""From settings to a server that runs until it is told to end."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import os
+import resource
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from headrace import model
+from headrace.engine.residents import KEEP_ALIVE_S, Residents, default_budget
+from headrace.errors import RequestInvalid
+from headrace.server.app import create_app
+from headrace.server.endpoint import BODIES, House
+from headrace.server.guard import Doors
+from headrace.server.serving import Serving
+from headrace.server.shelf import Shelf
+from headrace.server.transport import Server
+from headrace.server.wire import Intake, Limits
+
+CONNECTIONS, OTHER_FILES = 4000, 200
+_log = logging.getLogger("headrace.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Of one server. `models` are those beside the installed ones, as PATH or NAME=PATH."""
+
+    host: str = "127.0.0.1"
+    port: int = 11434
+    models: Sequence[str] = ()
+    doors: Doors = field(default_factory=Doors)
+    body_bytes: int = 32 << 20
+    max_queue: int = 512
+    max_models: int | None = None
+    keep_alive_s: float = KEEP_ALIVE_S
+    deadline_s: float = 3600.0
+    grace_s: float = 10.0
+    num_ctx: int | None = None
+    threads: int | None = None
+    kv: str | None = None
+    cache_bytes: int | None = None
+    log_prompts: bool = False
+
+
+def house_of(settings: Settings) -> House:
+    """The models of a server, none of them loaded. Raises ModelNotFound, RequestInvalid."""
+    shelf = Shelf(settings.models)
+    budget = default_budget()
+    find = partial(
+        model.candidate,
+        num_ctx=settings.num_ctx,
+        threads=settings.threads,
+        kv=settings.kv,
+        cache_bytes=settings.cache_bytes,
+        budget_bytes=budget,
+    )
+    residents = Residents(
+        lambda name: find(shelf.find(name).path),
+        budget,
+        max_models=settings.max_models,
+        keep_alive_s=settings.keep_alive_s,
+    )
+    deadline_s = settings.deadline_s if math.isfinite(settings.deadline_s) else 10 * 365 * 86400.0
+    serving = Serving(residents, max_queue=settings.max_queue, deadline_s=deadline_s)
+    limits = Limits(body_bytes=settings.body_bytes, connections=allowed_connections())
+    intake = Intake(BODIES * settings.body_bytes)
+    return House(serving, shelf, limits, settings.log_prompts, settings.num_ctx, intake)
+
+
+def serve(settings: Settings, tell: Callable[[str], object]) -> None:
+    """Listens until a signal ends it; `tell` gets the line that says where. Raises a UserError if it cannot begin."""
+    house = house_of(settings)
+    with listen(settings.host, settings.port) as listener:
+        server = Server(create_app(house, settings.doors), house.limits, settings.grace_s, house.serving.go_down)
+        with server.capture_signals():
+            host, port = listener.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            tell(f"Headrace listens on http://{shown}:{port} with {', '.join(house.shelf.names())}. Ctrl-C ends it.")
+            try:
+                server.run([listener])
+            finally:
+                ended = house.serving.close()
+                _log.info("ended")
+    if not ended:
+        os._exit(0)  # Python would wait for the thread that still loads a model
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Raises RequestInvalid with what is in the way."""
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, UnicodeError) as error:  # a name may be none that can be looked up
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            why = "something listens there already (Ollama? another Headrace?): end it, or take another --port"
+        else:
+            why = getattr(error, "strerror", None) or str(error)
+        raise RequestInvalid(f"cannot listen on {host}:{port}: {why}") from error
+
+
+def allowed_connections() -> int:
+    """As many as the process may have files, and some are left for models; it may have more if it asks for them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + OTHER_FILES
+    if resource.RLIM_INFINITY not in (soft, hard) and soft < wanted:
+        soft = min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(16, min(CONNECTIONS, soft - OTHER_FILES))

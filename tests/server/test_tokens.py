@@ -1,0 +1,59 @@
+"""Routes beside the dialects."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+import headrace
+from tests.server.live import Live
+
+
+def test_tokens_are_those_of_the_model(live: Live) -> None:
+    with headrace.load("nano") as model:
+        ids = model.tokenize("What is 37 * 12?")
+        bos = model.tokenize("", add_bos=True)
+    asked = httpx.post(f"{live.url}/tokenize", json={"prompt": "What is 37 * 12?", "return_token_strs": True}).json()
+    assert asked["tokens"] == ids
+    assert asked["count"] == len(ids)
+    assert "".join(asked["token_strs"]) == "What is 37 * 12?"
+    with_bos = httpx.post(f"{live.url}/tokenize", json={"content": "x", "add_special": True}).json()["tokens"]
+    assert with_bos[:1] == bos
+    assert httpx.post(f"{live.url}/detokenize", json={"tokens": ids}).json()["content"] == "What is 37 * 12?"
+
+
+def test_the_prompt_of_a_conversation(live: Live) -> None:
+    asked = {"messages": [{"role": "user", "content": "Hi"}]}
+    prompt = httpx.post(f"{live.url}/apply-template", json=asked).json()["prompt"]
+    assert prompt == "<|startoftext|><|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    ids = httpx.post(f"{live.url}/tokenize", json=asked).json()["tokens"]
+    assert httpx.post(f"{live.url}/detokenize", json={"tokens": ids}).json()["prompt"] == prompt
+
+
+def test_what_a_remote_tokenizer_tells(live: Live) -> None:
+    info = httpx.get(f"{live.url}/tokenizer_info", params={"model": "NANO:latest"}).json()
+    assert info["bos_token"] == "<|startoftext|>"
+    assert info["model_max_length"] == 4096
+    assert "im_start" in info["chat_template"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "sentence"),
+    [
+        ("/tokenize", {}, 400, "give either prompt"),
+        ("/tokenize", {"promt": "x"}, 400, "promt: it is not supported"),
+        ("/tokenize", {"prompt": 3}, 400, "prompt: expected `str"),
+        ("/tokenize", {"prompt": "x", "model": "other"}, 404, "model 'other' not found"),
+        ("/detokenize", {"tokens": [1 << 30]}, 400, "out of range"),
+        ("/detokenize", {"tokens": [-1]}, 400, "out of range"),
+        ("/apply-template", {"messages": []}, 400, ""),
+    ],
+)
+def test_mistakes_have_a_sentence(path: str, body: object, status: int, sentence: str, live: Live) -> None:
+    answer = httpx.post(live.url + path, json=body)
+    assert sentence in answer.json()["error"]["message"]
+    assert answer.status_code == status
+
+
+def test_it_is_well(live: Live) -> None:
+    assert httpx.get(f"{live.url}/health").json() == {"status": "ok"}
