@@ -222,7 +222,6 @@ MUTATIONS = (
     Mutation(P + "server/openai_messages.py", "[tool for name, tool in shown.items() if name in names], allowed.mode", "list(shown.values()), allowed.mode", CHAT),
     Mutation(P + "server/openai_facts.py", '"repetition": "length",', '"repetition": "stop",', CHAT),
     Mutation(P + "server/openai_facts.py", "return self._ended[:: self.per_prompt]", "return self._ended", COMPLETIONS),
-    Mutation(P + "server/openai_facts.py", "if self.experts is not None and not token.of_prompt:", "if self.experts is not None:", COMPLETIONS),
     Mutation(P + "server/openai_completions.py", "if one.read > prompts.began[prompt]:", "if True:", COMPLETIONS),
     Mutation(P + "server/openai_completions.py", "ends=asked.logprobs is not None,", "ends=False,", COMPLETIONS),
     Mutation(P + "server/openai_completions.py", "one.waiting.clear()  # they are the stop sequence", "pass", COMPLETIONS),

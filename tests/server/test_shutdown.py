@@ -164,21 +164,22 @@ def test_a_port_in_use_is_one_sentence() -> None:
     ("options", "sentence"),
     [
         (["--host", "0.0.0.0"], "0.0.0.0 can be reached from other machines: give a key"),
-        (["--host", "nowhere.invalid", "--insecure"], "cannot listen on nowhere.invalid:11434"),
+        (["--host", "nowhere.invalid", "--insecure"], "cannot listen on nowhere.invalid:0"),
         (["--host", f"{'a' * 70}.example", "--insecure"], "cannot listen on"),
-        (["--host", "203.0.113.9", "--insecure"], "cannot listen on 203.0.113.9:11434"),
+        (["--host", "203.0.113.9", "--insecure"], "cannot listen on 203.0.113.9:0"),
+        (["--host", "https://x"], "'https://x' is not an address: write 127.0.0.1 or 127.0.0.1:8080"),
         (["--api-key", ""], "a key is empty"),
         (["--api-key-file", "nowhere"], "nowhere: the keys cannot be read: No such file or directory"),
         (["--allow-origin", "*"], "--allow-origin is '*' but should be one origin"),
         (["--allow-host", "*"], "--allow-host is '*' but should be a name"),
         (["--model", "nowhere.gguf"], "there is no model 'nowhere.gguf'"),
         (["--model", "nano=/dev/null"], "two models would be called nano"),
-        (["--grace", "soon"], "'soon' is not a duration"),
-        (["--max-body", "much"], "'much' is not a size"),
+        (["--grace", "soon"], "--grace: 'soon' is not a duration"),
+        (["--max-body", "much"], "--max-body: 'much' is not a size"),
     ],
 )
 def test_what_keeps_it_from_beginning_is_one_sentence(options: list[str], sentence: str) -> None:
-    said = refused(*options)
+    said = refused("--port", "0", *options)
     assert sentence in said
     assert "Traceback" not in said
 

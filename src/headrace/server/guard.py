@@ -44,15 +44,15 @@ class Doors:
     """`keys` that are known: none lets everybody in. `hosts` and `origins` are let in beside the local ones."""
 
     keys: Sequence[Key] = ()
-    hosts: Collection[str] = ()
-    origins: Collection[str] = ()
+    hosts: Collection[str] = frozenset()
+    origins: Collection[str] = frozenset()
 
     @classmethod
     def of(cls, keys: Sequence[Key], hosts: Iterable[str], origins: Iterable[str]) -> Doors:
         """From what a user wrote. Raises RequestInvalid for what would let in nobody, or everybody."""
         if not all(key.secret.strip() for key in keys):
             raise RequestInvalid("a key is empty: leave out --api-key, or give one that nobody can guess")
-        return cls(keys, frozenset(map(_named_host, hosts)), frozenset(map(_named_origin, origins)))
+        return cls(tuple(keys), frozenset(map(_named_host, hosts)), frozenset(map(_named_origin, origins)))
 
 
 def _named_host(name: str) -> str:
