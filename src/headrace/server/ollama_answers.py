@@ -15,7 +15,7 @@ from headrace.answers import Answers
 from headrace.errors import RequestInvalid
 from headrace.events import Done, Event, Text, Thinking, Token, ToolCall
 from headrace.model import MOST_LOGPROBS, Model
-from headrace.server import ollama_options
+from headrace.server import ollama_options, wire
 from headrace.server.endpoint import Call, Reply, Stream
 from headrace.server.log import note
 from headrace.server.ollama_dialect import NDJSON, last_words, line, ns, rfc3339, shelved
@@ -29,7 +29,6 @@ from headrace.server.ollama_requests import (
     thinking,
 )
 from headrace.server.serving import Running
-from headrace.server.wire import check_form
 
 # Ollama knows two ends. Who reads "length" knows that there is more to say.
 REASONS: Final[Mapping[str, str]] = {"length": "length", "repetition": "length"}
@@ -88,7 +87,7 @@ async def chat(call: Call, asked: Chat) -> Reply | Stream:
         return await _idle(call, asked, name, _message)
     for place, message in enumerate(asked.messages):
         check_images(f"messages[{place}].images", message.images)
-    check_form("tools", asked.tools, call.house.limits)
+    wire.check_form("tools", asked.tools, call.house.limits)
     if asked.tools and not (await asyncio.to_thread(call.house.shelf.facts, name)).can_call:
         raise RequestInvalid(f'"{asked.model}" does not support tools')
     messages, tools = [message.plain() for message in asked.messages], [_mended(tool) for tool in asked.tools] or None
@@ -110,7 +109,7 @@ async def generate(call: Call, asked: Generate) -> Reply | Stream:
         raise RequestInvalid("raw mode does not support template, system, or context")
     if asked.suffix:
         raise RequestInvalid(f'"{asked.model}" does not support insert')
-    check_form("template", asked.template, call.house.limits)
+    wire.check_template("template", asked.template, call.house.limits)
     check_template(asked.template)
     options = await _options(call, asked, name)
     if not asked.prompt:
@@ -136,7 +135,7 @@ async def _options(call: Call, asked: Asked, name: str) -> dict[str, Any]:
     """What is asked of the model beside the words, checked as far as it can be before it is loaded."""
     if not 0 <= asked.top_logprobs <= MOST_LOGPROBS:
         raise RequestInvalid(f"top_logprobs must be between 0 and {MOST_LOGPROBS}")
-    check_form("format", asked.format, call.house.limits)
+    wire.check_form("format", asked.format, call.house.limits)
     options, think = ollama_options.read(asked.options), thinking(asked.think)
     seconds(asked.keep_alive)
     if think and not (await asyncio.to_thread(call.house.shelf.facts, name)).can_think:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +13,9 @@ from headrace.server import ollama_options
 from headrace.server.endpoint import Call, Reply
 from headrace.server.ollama_dialect import ns, shelved
 from headrace.server.ollama_requests import Embed, Embeddings, seconds
+from headrace.server.serving import Gone
 
 Vectors = NDArray[np.float32]
-
-TOGETHER: Final = 16  # texts in the engine at a time: who goes away stops those that follow
 
 
 async def embed(call: Call, asked: Embed) -> Reply:
@@ -29,17 +26,13 @@ async def embed(call: Call, asked: Embed) -> Reply:
     if asked.dimensions < 0:
         raise RequestInvalid(f"dimensions is {asked.dimensions} but should be a whole number from 1")
 
-    def work(model: Model, some: Sequence[str]) -> tuple[list[list[float]], int]:
-        prompts = [_within(model, text, num_ctx, asked.truncate) for text in some]
+    def work(model: Model, gone: Gone) -> tuple[list[list[float]], int]:
+        prompts = [_within(model, text, num_ctx, asked.truncate) for text in texts]
         if not prompts:
             return [], 0
-        return _shortened(model.embed(prompts), asked.dimensions).tolist(), sum(map(len, prompts))
+        return _shortened(model.embed(prompts, gone=gone), asked.dimensions).tolist(), sum(map(len, prompts))
 
-    vectors, tokens, load_s = list[list[float]](), 0, 0.0
-    for first in range(0, max(len(texts), 1), TOGETHER):  # once for no text: that loads the model
-        some = texts[first : first + TOGETHER]
-        (found, count), waited_s = await call.house.serving.call(name, lambda model: work(model, some), keep_alive_s)  # noqa: B023
-        vectors, tokens, load_s = vectors + found, tokens + count, load_s + waited_s
+    (vectors, tokens), load_s = await call.house.serving.watched_call(name, work, keep_alive_s)
     return Reply.json(
         {
             "model": asked.model,
@@ -56,13 +49,14 @@ async def embeddings(call: Call, asked: Embeddings) -> Reply:
     name = shelved(call, asked.model).name
     num_ctx, keep_alive_s = ollama_options.read(asked.options).num_ctx, seconds(asked.keep_alive)
 
-    def work(model: Model) -> list[float]:
+    def work(model: Model, gone: Gone) -> list[float]:
         if not asked.prompt:
             return []
-        (vector,) = model.embed([_within(model, asked.prompt, num_ctx, truncate=False)], normalise=False).tolist()
+        prompt = _within(model, asked.prompt, num_ctx, truncate=False)
+        (vector,) = model.embed([prompt], normalise=False, gone=gone).tolist()
         return list(vector)
 
-    vector, _ = await call.house.serving.call(name, work, keep_alive_s)
+    vector, _ = await call.house.serving.watched_call(name, work, keep_alive_s)
     return Reply.json({"embedding": vector})
 
 

@@ -16,6 +16,7 @@ from headrace.server.endpoint import Call, Reply
 from headrace.server.log import note
 from headrace.server.openai_completions import prompts_of
 from headrace.server.openai_errors import Dialect
+from headrace.server.serving import Gone
 from headrace.server.wire import Fields
 
 DIALECT = Dialect(prompt="input")
@@ -43,12 +44,12 @@ async def embed(call: Call, asked: Embedding) -> Reply:
     if call.house.log_prompts:
         note(call.scope, request={"input": asked.input})
 
-    def work(model: Model) -> tuple[NDArray[np.float32], int]:
+    def work(model: Model, gone: Gone) -> tuple[NDArray[np.float32], int]:
         prompts = [model.prompt(one) for one in given]
-        whole = model.embed(prompts, asked.pooling)
+        whole = model.embed(prompts, asked.pooling, gone=gone)
         return cut(whole, asked.dimensions), sum(map(len, prompts))
 
-    (vectors, tokens), _ = await call.house.serving.call(name, work, keep_alive_s)
+    (vectors, tokens), _ = await call.house.serving.watched_call(name, work, keep_alive_s)
     note(call.scope, prompt_tokens=tokens)
     data = [
         {"object": "embedding", "index": index, "embedding": _encoded(vector, asked.encoding_format)}
