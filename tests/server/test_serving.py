@@ -153,6 +153,8 @@ def test_so_it_is_over_http(path: str, live: Live) -> None:
         with raw.connected(live.url) as one:
             one.sendall(raw.request(path, {"model": "nano", "input": ["a long text of many words " * 100] * 40}))
             assert gate.waiting.wait(20)
+            scheduler = _engine(live)._scheduler
+            assert len(scheduler.running) + len(scheduler.waiting) <= 16  # who comes now is not behind all of them
         until(lambda: live.house.serving.in_flight == 0)
         gate.permits.release(2)
         until(lambda: nothing_is_left(live))
