@@ -10,6 +10,7 @@ import pytest
 
 import headrace
 from headrace import Done, Event, Text, Thinking, Timings, ToolCall, Usage
+from headrace.answers import Answers
 from headrace.engine.request import Finished, Given
 from headrace.text.calls import CALL_END, CALL_START
 from headrace.text.template import FALLBACK_LFM25, Template
@@ -25,10 +26,10 @@ class Scripted:
         self.model = headrace.load("nano", num_ctx=2048)
         self.prompts: list[list[int]] = []
         self.replies: list[str] = []
-        monkeypatch.setattr(self.model, "_outputs", self._outputs)
+        monkeypatch.setattr(Answers, "_submitted", lambda answers, _: self._outputs(answers))
 
-    def _outputs(self, job: Any) -> Iterator[Given]:
-        self.prompts.append(job.prompt)
+    def _outputs(self, answers: Answers) -> Iterator[Given]:
+        self.prompts += answers.prompt_ids
         yield from map(Text, self.replies.pop(0))
         yield Finished("stop", Usage(1, 1), Timings(0, 0, 0, 0))
 

@@ -46,6 +46,10 @@ COMPLETIONS = ("tests/server/test_openai_completions.py",)
 EMBEDDINGS = ("tests/server/test_openai_embeddings.py",)
 ERRORS = ("tests/server/test_openai_errors.py",)
 OPENAPI = ("tests/server/test_openapi.py",)
+OLLAMA = ("tests/server/test_ollama.py",)
+OLLAMA_CLIENT = ("tests/server/test_ollama_client.py",)
+OLLAMA_LIBRARY = ("tests/server/test_ollama_library.py",)
+FOLLOWING = ("tests/text/test_following.py",)
 DURATIONS = ("tests/server/test_durations.py",)
 
 P = "src/headrace/"
@@ -218,7 +222,6 @@ MUTATIONS = (
     Mutation(P + "server/openai_messages.py", "[tool for name, tool in shown.items() if name in names], allowed.mode", "list(shown.values()), allowed.mode", CHAT),
     Mutation(P + "server/openai_facts.py", '"repetition": "length",', '"repetition": "stop",', CHAT),
     Mutation(P + "server/openai_facts.py", "return self._ended[:: self.per_prompt]", "return self._ended", COMPLETIONS),
-    Mutation(P + "server/openai_facts.py", "if self.experts is not None and not token.of_prompt:", "if self.experts is not None:", COMPLETIONS),
     Mutation(P + "server/openai_completions.py", "if one.read > prompts.began[prompt]:", "if True:", COMPLETIONS),
     Mutation(P + "server/openai_completions.py", "ends=asked.logprobs is not None,", "ends=False,", COMPLETIONS),
     Mutation(P + "server/openai_completions.py", "one.waiting.clear()  # they are the stop sequence", "pass", COMPLETIONS),
@@ -233,4 +236,29 @@ MUTATIONS = (
     Mutation(P + "server/lines.py", 'for end in "\\x85\\u2028\\u2029"', 'for end in "\\u2028\\u2029"', FRAMES),
     Mutation(P + "server/openapi.py", 'if not own or {"type": "null"} in options:', "if True:", OPENAPI),
     Mutation(P + "server/durations.py", "return math.inf if value < 0 else float(value)", "return float(value)", DURATIONS),
+    Mutation(P + "server/ollama_answers.py", 'REASONS.get(done.reason, "stop")', '"stop"', OLLAMA),
+    Mutation(P + "server/ollama_answers.py", 'goes_on = messages[-1]["role"] == "assistant" and bool(last.content) and not last.tool_calls', "goes_on = False", OLLAMA),
+    Mutation(P + "server/ollama_answers.py", '"truncate" if asked.truncate else "shift" if asked.shift else "error"', '"truncate" if asked.truncate else "error"', OLLAMA),
+    Mutation(P + "server/ollama_answers.py", '"logprobs": asked.top_logprobs if asked.logprobs else None,', '"logprobs": asked.top_logprobs or None,', OLLAMA),
+    Mutation(P + "server/ollama_answers.py", "waiting, self.logprobs = self.logprobs, []", "waiting = self.logprobs", OLLAMA_CLIENT),
+    Mutation(P + "server/ollama_answers.py", "self.logprobs = []  # those", "pass  # those", OLLAMA_CLIENT),
+    Mutation(P + "server/ollama_answers.py", '"after": asked.context,', '"after": (),', OLLAMA_CLIENT),
+    Mutation(P + "server/ollama_answers.py", '_Told(began, options["num_ctx"], keeps_ids=not asked.raw)', '_Told(began, options["num_ctx"], keeps_ids=True)', OLLAMA_CLIENT),
+    Mutation(P + "server/ollama_answers.py", "self.calls += 1", "pass", OLLAMA),
+    Mutation(P + "server/ollama_answers.py", "if asked.tools and not (await asyncio.to_thread(call.house.shelf.facts, name)).can_call:", "if False:", OLLAMA_LIBRARY),
+    Mutation(P + "server/ollama_answers.py", "if kept_s == 0:", "if False:", OLLAMA),
+    Mutation(P + "server/ollama_embeddings.py", "if len(ids) > most and not truncate:", "if len(ids) > most and False:", OLLAMA),
+    Mutation(P + "server/ollama_embeddings.py", "normalise=False, gone=gone", "gone=gone", OLLAMA_CLIENT),
+    Mutation(P + "server/ollama_embeddings.py", "tokens + count", "count", OLLAMA_CLIENT),
+    Mutation(P + "server/ollama_options.py", "return int(value) if isinstance(value, float) and value.is_integer() else value", "return value", OLLAMA),
+    Mutation(P + "server/ollama_options.py", 'if parameters.get("seed") == DRAWN_SEED:', "if False:", OLLAMA_CLIENT),
+    Mutation(P + "server/ollama_options.py", "isinstance(value, bool) != isinstance(neutral, bool)", "False", OLLAMA),
+    Mutation(P + "server/ollama_requests.py", '"role": self.role.lower()', '"role": self.role', OLLAMA),
+    Mutation(P + "server/ollama_dialect.py", 'one_line(value) + b"\\n"', '__import__("msgspec").json.encode(value) + b"\\n"', OLLAMA_CLIENT),
+    Mutation(P + "server/ollama_library.py", "except HeadraceError as error:  # one", "except KeyError as error:  # one", OLLAMA_LIBRARY),
+    Mutation(P + "server/ollama_library.py", "return FILE_TYPES[stated]", "pass", OLLAMA_LIBRARY),
+    Mutation(P + "server/ollama_library.py", "call.house.num_ctx or facts", "facts", OLLAMA_LIBRARY),
+    Mutation(P + "server/ollama.py", "made.methods = set(methods)  # no", "pass  # no", OLLAMA),
+    Mutation(P + "text/following.py", "if after[-1] in end_ids:", "if True:", FOLLOWING),
+    Mutation(P + "text/following.py", "*prompt[len(tokenizer.with_bos([])) :]", "*prompt", FOLLOWING),
 )  # fmt: skip

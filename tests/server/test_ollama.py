@@ -14,6 +14,7 @@ import pytest
 from headrace import events
 from headrace.server.ollama import VERSION
 from headrace.server.ollama_answers import REASONS
+from headrace.server.ollama_embeddings import MOST_TEXTS
 from tests.server.live import Live, running
 
 HELLO = [{"role": "user", "content": "Hello!"}]
@@ -223,8 +224,13 @@ def test_fields_of_the_wrong_type_are_named(live: Live) -> None:
         ("/api/generate", {"prompt": ["a"]}, "prompt: expected"),
         ("/api/generate", {"context": ["a"]}, "context[0]: expected"),
         ("/api/embed", {"input": [1]}, "input[0]: expected"),
+        (
+            "/api/embed",
+            {"input": ["x"] * (MOST_TEXTS + 1)},
+            f"input has {MOST_TEXTS + 1} texts: {MOST_TEXTS} is the most",
+        ),
         ("/api/embed", {"input": "x", "dimensions": -1}, "dimensions is -1 but should be"),
-        ("/api/embed", {"input": "x", "dimensions": 257}, "dimensions is 257 but the model's vectors have 256"),
+        ("/api/embed", {"input": "x", "dimensions": 257}, "dimensions is 257 but this model has 256"),
     ):
         assert sentence in refused(live, path, 400, **body)
 
@@ -234,6 +240,12 @@ def test_null_is_as_if_it_were_not_there(live: Live) -> None:
     nothing = dict.fromkeys(("tools", "format", "think", "keep_alive", "truncate", "logprobs"))
     said = answered(live, "/api/chat", messages=[message], options={"seed": None}, **nothing)
     assert said["message"] == {"role": "assistant", "content": GREETING}
+
+
+def test_what_changes_nothing_is_taken(live: Live) -> None:
+    assert answered(live, "/api/chat", messages=HELLO, runner="mlx")["message"]["content"] == GREETING
+    account = {"insecure": True, "username": "x", "password": "y"}
+    assert answered(live, "/api/pull", **account) == {"status": "success"}
 
 
 # --- keep_alive
@@ -257,7 +269,7 @@ def test_a_model_is_unloaded_after_its_answer(own: Live) -> None:
 def test_a_keep_alive_that_is_none(live: Live) -> None:
     for path in ("/api/chat", "/api/generate", "/api/embed", "/api/embeddings"):
         sentence = refused(live, path, 400, keep_alive="5 parsecs")
-        assert sentence.startswith("keep_alive is '5 parsecs' but should be a number of seconds")
+        assert sentence.startswith("keep_alive is '5 parsecs' but should be a duration")
 
 
 # --- what is asked of the model
@@ -476,7 +488,7 @@ def test_a_template_is_jinja_in_the_sandbox(live: Live) -> None:
         assert "the chat template" in refused(live, "/api/generate", 422, prompt="x", template=broken)
     endless = "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}"
     assert "works without end" in refused(live, "/api/generate", 422, prompt="x", template=endless)
-    huge = "x" * (live.house.limits.form_bytes + 1)
+    huge = "x" * (live.house.limits.template_bytes + 1)
     assert "template is larger than" in refused(live, "/api/generate", 413, prompt="x", template=huge)
 
 

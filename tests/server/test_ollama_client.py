@@ -191,6 +191,20 @@ def test_options(client: Any) -> None:
     assert "options" not in refused(400, lambda: client.chat("nano", HELLO, options={"top_p": 1.5}))
 
 
+def test_a_stop_sequence_has_no_logprobs(client: Any) -> None:
+    for stream in (False, True):
+        said = client.chat("nano", HELLO, logprobs=True, options={"stop": [" nano."]}, stream=stream)
+        entries = [entry.token for part in (said if stream else [said]) for entry in part.logprobs or []]
+        assert "".join(entries) == "Hello! I am"
+
+
+def test_lines_end_where_they_end(client: Any) -> None:
+    """Python's idea of a line has more ends than one."""
+    strange = "a\u2028b\u2029c\x85d"
+    parts = client.generate("nano", "x", raw=True, format={"choices": [strange]}, stream=True)
+    assert "".join(part.response for part in parts) == strange
+
+
 def test_embed(client: Any) -> None:
     one, both = client.embed("nano", "cat"), client.embed("nano", ["cat", "dog"])
     assert len(one.embeddings) == 1

@@ -76,7 +76,7 @@ def test_it_tells_where_the_time_went_and_what_was_there_already(client: openai.
 
 TURNS: list[dict[str, Any]] = [
     {"role": "developer", "content": "Be brief."},
-    {"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "text", "text": "there"}], "name": "Ann"},
+    {"role": "user", "content": [{"type": "text", "text": "12"}, {"type": "text", "text": "34"}], "name": "Ann"},
     {
         "role": "assistant",
         "content": None,
@@ -95,7 +95,7 @@ TURNS: list[dict[str, Any]] = [
 ]
 AS_THE_MODEL_TAKES_THEM: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief."},
-    {"role": "user", "content": "Hi\nthere"},
+    {"role": "user", "content": "12\n34"},
     {"role": "assistant", "content": "", "tool_calls": [{"name": "calculate", "arguments": {"expression": "1 + 1"}}]},
     {"role": "tool", "content": "2"},
     {"role": "assistant", "content": "It is 2.", "reasoning_content": "hm"},

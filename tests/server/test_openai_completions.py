@@ -91,6 +91,8 @@ def test_several_answers_to_several_prompts(client: openai.OpenAI) -> None:
     assert [choice.text for choice in answer.choices] == [c.text for one in alone for c in one.choices]
     assert len({choice.text for choice in answer.choices}) > 2
     assert answer.usage.prompt_tokens == sum(one.usage.prompt_tokens for one in alone)
+    once = [asked(client, prompt, max_tokens=1).usage.prompt_tokens for prompt in (PROMPT, "One, two,")]
+    assert answer.usage.prompt_tokens == sum(once), "a prompt counts once, however many answers it has"
     assert len(answer.headrace["choices"]) == 4
 
 
@@ -178,6 +180,12 @@ def test_an_answer_that_ends_at_once_still_has_its_token(live: Live) -> None:
     assert (choice["text"], choice["finish_reason"], answer["usage"]["completion_tokens"]) == ("Yes", "stop", 1)
     assert choice["logprobs"]["token_ids"] == [*context, end]
     assert choice["logprobs"]["text_offset"][-1] == len("Yes")
+
+
+def test_special_tokens_of_an_answer_are_told_and_not_shown(client: openai.OpenAI) -> None:
+    (choice,) = asked(client, max_tokens=3, logprobs=0, logit_bias={"3": 100}).choices
+    assert (choice.text, choice.logprobs.tokens) == ("", ["<|fim_pre|>"] * 3)
+    assert choice.logprobs.text_offset == [0, 0, 0]
 
 
 def test_experts_are_those_of_the_answer(client: openai.OpenAI) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import pytest
 
 import headrace
-from tests.server.live import Live
+from tests import random_models
+from tests.server.live import Live, running
 
 
 def test_tokens_are_those_of_the_model(live: Live) -> None:
@@ -57,3 +60,12 @@ def test_mistakes_have_a_sentence(path: str, body: object, status: int, sentence
 
 def test_it_is_well(live: Live) -> None:
     assert httpx.get(f"{live.url}/health").json() == {"status": "ok"}
+
+
+def test_without_a_name_it_is_about_the_first_model_that_was_given(tmp_path: Path) -> None:
+    path = random_models.save_gguf(random_models.moe(), tmp_path / "own.gguf")
+    with headrace.load(path) as model, running(models=[str(path)]) as live:
+        ids = model.tokenize("Hello")
+        assert httpx.post(f"{live.url}/tokenize", json={"prompt": "Hello"}).json()["tokens"] == ids
+        assert httpx.get(f"{live.url}/tokenizer_info").json()["vocab_size"] == model.checkpoint.tokenizer.vocab_size
+        assert httpx.post(f"{live.url}/tokenize", json={"prompt": "Hello", "model": "nano"}).json()["tokens"] != ids

@@ -263,6 +263,7 @@ def test_idle_connections_make_room_and_others_do_not() -> None:
             idle.sendall(raw.head("GET", "/well"))
             assert raw.answer(idle)[0] == 200
             young.sendall(b"GET /w")
+            until(lambda: any(getattr(one, "idle", False) for one in list(live.server.server_state.connections)))
             with raw.connected(live.url) as third:
                 third.sendall(raw.head("GET", "/well"))
                 assert raw.answer(third)[0] == 200

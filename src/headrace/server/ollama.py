@@ -50,8 +50,10 @@ def routes(house: House) -> Sequence[Route]:
 
 
 async def root(call: Call, asked: Fields) -> Reply:  # noqa: ARG001 - every route is called alike
+    """Whether there is a server."""
     return Reply(b"Ollama is running", media_type="text/plain; charset=utf-8")
 
 
 async def version(call: Call, asked: Fields) -> Reply:  # noqa: ARG001
+    """The version of Ollama whose API this is."""
     return Reply.json({"version": VERSION})

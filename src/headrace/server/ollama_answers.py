@@ -15,7 +15,7 @@ from headrace.answers import Answers
 from headrace.errors import RequestInvalid
 from headrace.events import Done, Event, Text, Thinking, Token, ToolCall
 from headrace.model import MOST_LOGPROBS, Model
-from headrace.server import ollama_options, wire
+from headrace.server import ollama_options
 from headrace.server.endpoint import Call, Reply, Stream
 from headrace.server.log import note
 from headrace.server.ollama_dialect import NDJSON, last_words, line, ns, rfc3339, shelved
@@ -24,11 +24,12 @@ from headrace.server.ollama_requests import (
     Chat,
     Generate,
     check_images,
-    check_template,
-    seconds,
+    check_language,
+    keep_alive_s,
     thinking,
 )
 from headrace.server.serving import Running
+from headrace.server.wire import check_form, check_template
 
 # Ollama knows two ends. Who reads "length" knows that there is more to say.
 REASONS: Final[Mapping[str, str]] = {"length": "length", "repetition": "length"}
@@ -80,6 +81,7 @@ def _response(piece: Piece) -> Mapping[str, Any]:
 
 
 async def chat(call: Call, asked: Chat) -> Reply | Stream:
+    """Answers a conversation; without messages it loads the model, or unloads it."""
     began = time.perf_counter()
     name = shelved(call, asked.model).name
     options = await _options(call, asked, name)
@@ -87,13 +89,12 @@ async def chat(call: Call, asked: Chat) -> Reply | Stream:
         return await _idle(call, asked, name, _message)
     for place, message in enumerate(asked.messages):
         check_images(f"messages[{place}].images", message.images)
-    wire.check_form("tools", asked.tools, call.house.limits)
+    check_form("tools", asked.tools, call.house.limits)
     if asked.tools and not (await asyncio.to_thread(call.house.shelf.facts, name)).can_call:
         raise RequestInvalid(f'"{asked.model}" does not support tools')
     messages, tools = [message.plain() for message in asked.messages], [_mended(tool) for tool in asked.tools] or None
     last = asked.messages[-1]
     goes_on = messages[-1]["role"] == "assistant" and bool(last.content) and not last.tool_calls
-    _log_prompt(call, messages)
 
     def ask(model: Model) -> Answers:
         return model.chat_answers(messages, tools, goes_on=goes_on, **options)
@@ -102,6 +103,7 @@ async def chat(call: Call, asked: Chat) -> Reply | Stream:
 
 
 async def generate(call: Call, asked: Generate) -> Reply | Stream:
+    """Answers a prompt, or goes on with it as it stands; without one it loads the model, or unloads it."""
     began = time.perf_counter()
     name = shelved(call, asked.model).name
     check_images("images", asked.images)
@@ -109,12 +111,11 @@ async def generate(call: Call, asked: Generate) -> Reply | Stream:
         raise RequestInvalid("raw mode does not support template, system, or context")
     if asked.suffix:
         raise RequestInvalid(f'"{asked.model}" does not support insert')
-    wire.check_template("template", asked.template, call.house.limits)
-    check_template(asked.template)
+    check_template("template", asked.template, call.house.limits)
+    check_language(asked.template)
     options = await _options(call, asked, name)
     if not asked.prompt:
         return await _idle(call, asked, name, _response)
-    _log_prompt(call, asked.prompt)
     return await _reply(
         call, asked, name, _asks(asked, options), _response, _Told(began, options["num_ctx"], keeps_ids=not asked.raw)
     )
@@ -135,9 +136,9 @@ async def _options(call: Call, asked: Asked, name: str) -> dict[str, Any]:
     """What is asked of the model beside the words, checked as far as it can be before it is loaded."""
     if not 0 <= asked.top_logprobs <= MOST_LOGPROBS:
         raise RequestInvalid(f"top_logprobs must be between 0 and {MOST_LOGPROBS}")
-    wire.check_form("format", asked.format, call.house.limits)
+    check_form("format", asked.format, call.house.limits)
     options, think = ollama_options.read(asked.options), thinking(asked.think)
-    seconds(asked.keep_alive)
+    keep_alive_s(asked.keep_alive)
     if think and not (await asyncio.to_thread(call.house.shelf.facts, name)).can_think:
         raise RequestInvalid(f'"{asked.model}" does not support thinking')
     return {
@@ -169,12 +170,12 @@ def _with_types(schema: Any) -> Any:
 
 async def _idle(call: Call, asked: Asked, name: str, shape: Shape) -> Reply:
     """Nothing is said: the model is loaded, or unloaded where it is to be kept for no time."""
-    keep_alive_s = seconds(asked.keep_alive)
-    if keep_alive_s == 0:
+    kept_s = keep_alive_s(asked.keep_alive)
+    if kept_s == 0:
         await asyncio.to_thread(call.house.serving.models.unload, name)
         reason = "unload"
     else:
-        await call.house.serving.call(name, lambda _: None, keep_alive_s)
+        await call.house.serving.call(name, lambda _: None, kept_s)
         reason = "load"
     note(call.scope, model=name, reason=reason)
     return Reply.json(_chunk(asked.model, shape, Piece(end={"done_reason": reason})))
@@ -194,7 +195,7 @@ async def _reply(call: Call, asked: Asked, name: str, ask: Ask, shape: Shape, to
 async def _rendered(call: Call, asked: Asked, name: str, ask: Ask, shape: Shape) -> Reply:
     """The prompt in place of its answer."""
     text, _ = await call.house.serving.call(
-        name, lambda model: model.detokenize(ask(model).prompt_ids[0]), seconds(asked.keep_alive)
+        name, lambda model: model.detokenize(ask(model).prompt_ids[0]), keep_alive_s(asked.keep_alive)
     )
     info = {"rendered_template": text, "image_count": 0}
     return Reply.json({**_chunk(asked.model, shape, Piece()), "_debug_info": info})
@@ -207,24 +208,18 @@ async def _lines(model: str, shape: Shape, pieces: AsyncGenerator[Piece]) -> Asy
 
 
 async def _pieces(call: Call, asked: Asked, name: str, ask: Ask, told: _Told) -> AsyncGenerator[Piece]:
-    async with call.house.serving.answering(name, ask, seconds(asked.keep_alive)) as running:
+    note(call.scope, model=name, stream=asked.stream)
+    async with call.house.serving.answering(name, ask, keep_alive_s(asked.keep_alive)) as running:
         async for choice in running:
             if piece := told.piece(choice.event, running, asked):
                 yield piece
-        note(call.scope, model=name, **told.summary)
-        if call.house.log_prompts:
-            note(call.scope, reply="".join(told.said))
+        note(call.scope, **told.summary)
 
 
 def _chunk(model: str, shape: Shape, piece: Piece) -> dict[str, Any]:
     logprobs = {"logprobs": piece.logprobs} if piece.logprobs else {}
     stamp = {"model": model, "created_at": rfc3339()}
     return {**stamp, **shape(piece), "done": bool(piece.end), **piece.end, **logprobs}
-
-
-def _log_prompt(call: Call, prompt: Any) -> None:
-    if call.house.log_prompts:
-        note(call.scope, prompt=prompt)
 
 
 @dataclass(slots=True)
@@ -237,13 +232,11 @@ class _Told:
     calls: int = 0
     logprobs: list[Mapping[str, Any]] = field(default_factory=list)
     experts: list[Any] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
     summary: Mapping[str, Any] = field(default_factory=dict)  # for the log
 
     def piece(self, event: Event, running: Running, asked: Asked) -> Piece | None:
         match event:
             case Text(text):
-                self.said.append(text)
                 return Piece(text, logprobs=self._waiting())
             case Thinking(text):
                 return Piece(thinking=text, logprobs=self._waiting())
@@ -255,6 +248,9 @@ class _Told:
                 if asked.headrace.experts:
                     self.experts.append(event.experts)
             case Done():
+                (sequence,) = running.answers.sequences
+                if sequence.text is not None and sequence.text.stopped:
+                    self.logprobs = []  # those of the stop sequence, of which nothing is said
                 return Piece(logprobs=self._waiting(), end=self._end(event, running, asked))
         return None
 

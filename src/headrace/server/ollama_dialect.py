@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import msgspec
-
 from headrace.errors import OUTCOMES, ContextExceeded, HeadraceError, RequestInvalid
 from headrace.server.endpoint import Call, Reply
+from headrace.server.lines import one_line
 from headrace.server.shelf import Shelved
 
 NDJSON: Final = "application/x-ndjson"
@@ -26,7 +25,7 @@ DIALECT: Final = _Dialect()
 
 
 def line(value: Mapping[str, Any]) -> bytes:
-    return msgspec.json.encode(value) + b"\n"
+    return one_line(value) + b"\n"
 
 
 def last_words(error: HeadraceError) -> bytes:

@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 import time
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
 
 from headrace.errors import ContextExceeded, RequestInvalid
 from headrace.model import Model
 from headrace.server import ollama_options
 from headrace.server.endpoint import Call, Reply
+from headrace.server.log import note
 from headrace.server.ollama_dialect import ns, shelved
-from headrace.server.ollama_requests import Embed, Embeddings, seconds
+from headrace.server.ollama_requests import Embed, Embeddings, keep_alive_s
 from headrace.server.serving import Gone
+from headrace.server.vectors import cut
 
-Vectors = NDArray[np.float32]
+MOST_TEXTS: Final = 8192  # in one request: clients of this API send all that they have
+TOGETHER: Final = 16  # texts in the engine at a time: other requests are answered between them
 
 
 async def embed(call: Call, asked: Embed) -> Reply:
+    """A vector of length 1 for each text."""
     began = time.perf_counter()
     name = shelved(call, asked.model).name
-    num_ctx, keep_alive_s = ollama_options.read(asked.options).num_ctx, seconds(asked.keep_alive)
+    num_ctx, kept_s = ollama_options.read(asked.options).num_ctx, keep_alive_s(asked.keep_alive)
     texts = [text for text in [asked.input] if text] if isinstance(asked.input, str) else asked.input
+    if len(texts) > MOST_TEXTS:
+        raise RequestInvalid(f"input has {len(texts)} texts: {MOST_TEXTS} is the most in one request")
     if asked.dimensions < 0:
         raise RequestInvalid(f"dimensions is {asked.dimensions} but should be a whole number from 1")
+    note(call.scope, model=name)
 
-    def work(model: Model, gone: Gone) -> tuple[list[list[float]], int]:
-        prompts = [_within(model, text, num_ctx, asked.truncate) for text in texts]
+    def work(some: Sequence[str], model: Model, gone: Gone) -> tuple[list[list[float]], int]:
+        prompts = [_within(model, text, num_ctx, asked.truncate) for text in some]
         if not prompts:
             return [], 0
-        return _shortened(model.embed(prompts, gone=gone), asked.dimensions).tolist(), sum(map(len, prompts))
+        return cut(model.embed(prompts, gone=gone), asked.dimensions or None).tolist(), sum(map(len, prompts))
 
-    (vectors, tokens), load_s = await call.house.serving.watched_call(name, work, keep_alive_s)
+    vectors, tokens, load_s = list[list[float]](), 0, 0.0
+    for first in range(0, max(len(texts), 1), TOGETHER):  # once for no text: that loads the model
+        some = partial(work, texts[first : first + TOGETHER])
+        (found, count), waited_s = await call.house.serving.watched_call(name, some, kept_s)
+        vectors, tokens, load_s = vectors + found, tokens + count, load_s + waited_s
+    note(call.scope, prompt_tokens=tokens)
     return Reply.json(
         {
             "model": asked.model,
@@ -45,18 +57,19 @@ async def embed(call: Call, asked: Embed) -> Reply:
 
 
 async def embeddings(call: Call, asked: Embeddings) -> Reply:
-    """One vector, at its own length."""
+    """One vector of one text, at its own length."""
     name = shelved(call, asked.model).name
-    num_ctx, keep_alive_s = ollama_options.read(asked.options).num_ctx, seconds(asked.keep_alive)
+    num_ctx, kept_s = ollama_options.read(asked.options).num_ctx, keep_alive_s(asked.keep_alive)
+    note(call.scope, model=name)
 
     def work(model: Model, gone: Gone) -> list[float]:
         if not asked.prompt:
             return []
-        prompt = _within(model, asked.prompt, num_ctx, truncate=False)
-        (vector,) = model.embed([prompt], normalise=False, gone=gone).tolist()
+        ids = _within(model, asked.prompt, num_ctx, truncate=False)
+        (vector,) = model.embed([ids], normalise=False, gone=gone).tolist()
         return list(vector)
 
-    vector, _ = await call.house.serving.watched_call(name, work, keep_alive_s)
+    vector, _ = await call.house.serving.watched_call(name, work, kept_s)
     return Reply.json({"embedding": vector})
 
 
@@ -66,15 +79,3 @@ def _within(model: Model, text: str, num_ctx: int | None, truncate: bool) -> lis
     if len(ids) > most and not truncate:
         raise ContextExceeded(len(ids), most)
     return ids[:most]
-
-
-def _shortened(vectors: Vectors, dimensions: int) -> Vectors:
-    """Of length 1 again. Raises RequestInvalid."""
-    width = vectors.shape[1]
-    if dimensions > width:
-        raise RequestInvalid(f"dimensions is {dimensions} but the model's vectors have {width}")
-    if not dimensions:
-        return vectors
-    kept = vectors[:, :dimensions]
-    lengths: Vectors = np.maximum(np.linalg.norm(kept, axis=1, keepdims=True), 1e-12)
-    return kept / lengths

@@ -53,6 +53,7 @@ FILE_TYPES: Final[Mapping[int, str]] = MappingProxyType(
 
 
 async def tags(call: Call, asked: Fields) -> Reply:  # noqa: ARG001 - every route is called alike
+    """The models of this server."""
     known = await asyncio.to_thread(_known, call.house.shelf)
     return Reply.json({"models": [_listed(model, facts) for model, facts in known]})
 
@@ -130,6 +131,7 @@ def _capabilities(facts: Facts) -> list[str]:
 
 
 async def ps(call: Call, asked: Fields) -> Reply:  # noqa: ARG001
+    """The models that are loaded, and until when."""
     loaded = [one for one in call.house.serving.models.list() if one.state in ("loading", "loaded")]
     shelf = call.house.shelf
     facts = await asyncio.to_thread(lambda: [shelf.facts(one.name) for one in loaded])
@@ -160,6 +162,7 @@ def _expiry(resident: Resident) -> datetime:
 
 
 async def show(call: Call, asked: Show) -> Reply:
+    """What a model is, and what it can do."""
     model = shelved(call, asked.either)
     facts = await asyncio.to_thread(call.house.shelf.facts, model.name)
     template = facts.summary["template"]["text"]
@@ -222,7 +225,7 @@ def _plain(value: Any, verbose: bool) -> Any:
 
 
 async def pull(call: Call, asked: Pull) -> Reply | Stream:
-    """A model that is there is fetched as Ollama fetches one whose parts it has."""
+    """Fetches a model: so far only one that is there, as Ollama does where it has all of its parts."""
     if not asked.either.strip():
         raise RequestInvalid("model is required")
     shelf = call.house.shelf
@@ -245,17 +248,20 @@ async def _pulled(model: Shelved, facts: Facts) -> AsyncIterator[bytes]:
 
 
 async def push(call: Call, asked: Push) -> Reply:
+    """Not served yet."""
     shelved(call, asked.either)
     raise NotServed("push: this server cannot send models anywhere yet")
 
 
 async def create(call: Call, asked: Create) -> Reply:  # noqa: ARG001
+    """Not served yet."""
     if not asked.either.strip():
         raise RequestInvalid("model is required")
     raise NotServed("create: this server cannot make models yet: start it with the files of those that it should have")
 
 
 async def copy(call: Call, asked: Copy) -> Reply:
+    """Not served yet."""
     for name, value in (("source", asked.source), ("destination", asked.destination)):
         if not value.strip():
             raise RequestInvalid(f'{name} "{value}" is invalid')
@@ -264,12 +270,13 @@ async def copy(call: Call, asked: Copy) -> Reply:
 
 
 async def delete(call: Call, asked: Delete) -> Reply:
+    """Not served yet."""
     shelved(call, asked.either)
     raise NotServed("delete: this server cannot delete models yet: remove the file, and start it anew")
 
 
 async def blob(call: Call, asked: Fields) -> Reply:  # noqa: ARG001
-    """There are no blobs, and none are taken: what is sent is not read."""
+    """Not served yet: there are no blobs, and what is sent is not read."""
     if not DIGEST.fullmatch(call.path("digest")):
         raise RequestInvalid("invalid digest format")
     if call.scope["method"] == "HEAD":

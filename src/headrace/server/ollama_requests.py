@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
@@ -10,6 +9,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from headrace.errors import RequestInvalid
+from headrace.server.durations import seconds
 from headrace.server.wire import Fields
 
 LEVELS: Final = ("high", "medium", "low", "max")  # of thinking; here each of them is all there is
@@ -170,34 +170,9 @@ class Create(Named):
     modelfile: str = ""
 
 
-_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART: Final = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
-
-
-def seconds(keep_alive: KeepAlive) -> float | None:
-    """A number of seconds, as such or as text, or a duration such as "1h30m"; what is negative means for ever.
-
-    Raises RequestInvalid.
-    """
-    if keep_alive is None:
-        return None
-    found = _duration(keep_alive.strip()) if isinstance(keep_alive, str) else float(keep_alive)
-    if not math.isfinite(found):
-        raise RequestInvalid(
-            f'keep_alive is {keep_alive!r} but should be a number of seconds, or a duration such as "5m" or "1h30m"'
-        )
-    return found
-
-
-def _duration(text: str) -> float:
-    """NaN for what is none."""
-    sign, size = (-1.0 if text[:1] == "-" else 1.0), text.removeprefix("-").removeprefix("+")
-    if re.fullmatch(r"\d+\.?\d*|\.\d+", size, re.ASCII):
-        return sign * float(size)
-    parts = _PART.findall(size)
-    if not parts or "".join(number + unit for number, unit in parts) != size:
-        return math.nan
-    return sign * sum(float(number) * _UNITS[unit] for number, unit in parts)
+def keep_alive_s(keep_alive: KeepAlive) -> float | None:
+    """Raises RequestInvalid."""
+    return None if keep_alive is None else seconds(keep_alive, "keep_alive")
 
 
 def thinking(think: bool | str | None) -> bool | None:
@@ -222,7 +197,7 @@ _GO: Final = re.compile(
 )
 
 
-def check_template(template: str) -> None:
+def check_language(template: str) -> None:
     """Raises RequestInvalid for one in Ollama's own language."""
     if _GO.search(template):
         raise RequestInvalid(

@@ -17,6 +17,7 @@ from headrace.server.log import note
 from headrace.server.openai_completions import prompts_of
 from headrace.server.openai_errors import Dialect
 from headrace.server.serving import Gone
+from headrace.server.vectors import cut
 from headrace.server.wire import Fields
 
 DIALECT = Dialect(prompt="input")
@@ -57,17 +58,6 @@ async def embed(call: Call, asked: Embedding) -> Reply:
     ]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return Reply.json({"object": "list", "data": data, "model": name, "usage": usage})
-
-
-def cut(vectors: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:
-    """The first `dimensions` of each, scaled to length 1 again."""
-    if dimensions is None:
-        return vectors
-    if dimensions > vectors.shape[1]:
-        raise RequestInvalid(f"dimensions is {dimensions} but this model has {vectors.shape[1]}", "dimensions")
-    kept = vectors[:, :dimensions]
-    scaled: NDArray[np.float32] = kept / np.maximum(np.sqrt(np.square(kept).sum(1, keepdims=True)), 1e-12)
-    return scaled
 
 
 def _encoded(vector: NDArray[np.float32], encoding: str) -> Any:

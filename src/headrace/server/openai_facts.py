@@ -35,7 +35,8 @@ class Facts:
         return cls(per_prompt, load_s, [None] * answers, [[] for _ in range(answers)] if experts else None)
 
     def route(self, index: int, token: Token) -> None:
-        if self.experts is not None and not token.of_prompt:
+        """Notes the experts of a token of an answer."""
+        if self.experts is not None:
             self.experts[index].append(token.experts)
 
     @property

@@ -64,6 +64,7 @@ class Shelf:
             if name in paths and paths[name] != path:
                 raise RequestInvalid(f"two models would be called {name}: give one as NAME=PATH")
             paths[name] = path
+        self.first = _named(given[0])[0] if given else nano.NAME  # who is meant by those who name no model
         self._paths: Mapping[str, Path] = MappingProxyType(paths)
         self.facts = cache(self._facts)
 

@@ -14,10 +14,15 @@ from headrace.server.endpoint import Call, Endpoint, House, Reply
 from headrace.server.wire import Fields
 
 
-class Tokenize(Fields):
+class OfModel(Fields):
+    """Without a `model`, as evaluation harnesses ask, it is about the one that this server was begun for."""
+
+    model: str = ""
+
+
+class Tokenize(OfModel):
     """`prompt` and `add_special_tokens` are what vLLM calls them, `content` and `add_special` llama.cpp's server."""
 
-    model: str = "nano"
     prompt: str | None = None
     content: str | None = None
     messages: list[dict[str, Any]] | None = None
@@ -27,20 +32,14 @@ class Tokenize(Fields):
     return_token_strs: bool = False
 
 
-class Detokenize(Fields):
-    model: str = "nano"
+class Detokenize(OfModel):
     tokens: list[int] = msgspec.field(default_factory=list)
 
 
-class ApplyTemplate(Fields, kw_only=True):
-    model: str = "nano"
+class ApplyTemplate(OfModel, kw_only=True):
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None
     think: bool | None = None
-
-
-class OfModel(Fields):
-    model: str = "nano"
 
 
 def routes(house: House) -> Sequence[Route]:
@@ -54,6 +53,11 @@ def routes(house: House) -> Sequence[Route]:
         route("/tokenizer_info", tokenizer_info, OfModel, "GET"),
         route("/apply-template", apply_template, ApplyTemplate, "POST"),
     ]
+
+
+def _name(call: Call, asked: str) -> str:
+    shelf = call.house.shelf
+    return shelf.find(asked or shelf.first).name
 
 
 async def health(call: Call, asked: Fields) -> Reply:  # noqa: ARG001 - every route is called alike
@@ -73,7 +77,7 @@ async def tokenize(call: Call, asked: Tokenize) -> Reply:
         pieces = [model.detokenize([id_]) for id_ in ids] if asked.return_token_strs else None
         return ids, pieces, model.num_ctx
 
-    (ids, pieces, num_ctx), _ = await call.house.serving.call(call.house.shelf.find(asked.model).name, work)
+    (ids, pieces, num_ctx), _ = await call.house.serving.call(_name(call, asked.model), work)
     shown = {"tokens": ids, "count": len(ids), "max_model_len": num_ctx}
     return Reply.json(shown if pieces is None else {**shown, "token_strs": pieces})
 
@@ -83,7 +87,7 @@ async def detokenize(call: Call, asked: Detokenize) -> Reply:
         model.check_ids(asked.tokens)
         return str(model.detokenize(asked.tokens))
 
-    text, _ = await call.house.serving.call(call.house.shelf.find(asked.model).name, work)
+    text, _ = await call.house.serving.call(_name(call, asked.model), work)
     return Reply.json({"prompt": text, "content": text})
 
 
@@ -104,7 +108,7 @@ async def tokenizer_info(call: Call, asked: OfModel) -> Reply:
             "chat_template": source.template.source,
         }
 
-    info, _ = await call.house.serving.call(call.house.shelf.find(name).name, work)
+    info, _ = await call.house.serving.call(_name(call, name), work)
     return Reply.json(info)
 
 
@@ -113,5 +117,5 @@ async def apply_template(call: Call, asked: ApplyTemplate) -> Reply:
         answers = model.chat_answers(asked.messages, asked.tools, think=asked.think)
         return str(model.detokenize(answers.prompt_ids[0]))
 
-    prompt, _ = await call.house.serving.call(call.house.shelf.find(asked.model).name, work)
+    prompt, _ = await call.house.serving.call(_name(call, asked.model), work)
     return Reply.json({"prompt": prompt})
