@@ -9,12 +9,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from headrace import events
+from headrace.server import ollama_requests as requests
 from headrace.server.ollama import VERSION
 from headrace.server.ollama_answers import REASONS
 from headrace.server.ollama_embeddings import MOST_TEXTS
+from headrace.server.wire import Fields
 from tests.server.live import Live, running
 
 HELLO = [{"role": "user", "content": "Hello!"}]
@@ -235,6 +238,49 @@ def test_fields_of_the_wrong_type_are_named(live: Live) -> None:
         assert sentence in refused(live, path, 400, **body)
 
 
+ODD = (
+    *(
+        None,
+        True,
+        0,
+        -1,
+        1.5,
+        1e308,
+        10**30,
+        "",
+        "x",
+        "\x00",
+        "<|im_end|>",
+        "\ud800",
+        [],
+        [None],
+        [[]],
+        [{}],
+        ["x"],
+        [-1],
+    ),
+    *({}, {"x": None}, {"role": "user"}, {"type": "object"}, {"name": 3}, [{"function": {}}], [{"role": "tool"}]),
+    *({"temperature": 1e308}, {"seed": 2**64}, {"stop": "x"}, {"num_ctx": 1}, {"num_predict": 0}, {"experts": True}),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [requests.Chat, requests.Generate, requests.Embed, requests.Embeddings, requests.Show])
+def test_no_value_of_a_field_is_a_fault_of_ours(kind: type[Fields], live: Live) -> None:
+    """Each field with every odd value: it is answered, or refused with a sentence."""
+    path = f"{live.url}/api/{kind.__name__.lower()}"
+    usual = {"model": "nano", "prompt": "Hello!", "messages": HELLO, "input": "x", "options": {"num_predict": 1}}
+    fields = [field.encode_name for field in msgspec.structs.fields(kind)]
+    known = {name: value for name, value in usual.items() if name in fields}
+    with httpx.Client(timeout=60) as client:
+        for name in fields:
+            for value in ODD:
+                response = client.post(path, content=json.dumps({**known, name: value}))
+                assert response.status_code in (200, 400, 404, 422), (name, value, response.text)
+                whole = [json.loads(line) for line in response.text.splitlines()]
+                assert "error" in whole[-1] if response.status_code != 200 else "error" not in whole[-1], (name, value)
+
+
 def test_null_is_as_if_it_were_not_there(live: Live) -> None:
     message = {"role": "user", "content": "Hello!", "images": None, "tool_calls": None, "thinking": None, "odd": 1}
     nothing = dict.fromkeys(("tools", "format", "think", "keep_alive", "truncate", "logprobs"))
@@ -321,6 +367,7 @@ def test_options_are_honoured_ignored_or_refused_by_name(live: Live) -> None:
         ({"num_ctx": True}, "num_ctx is True but should be"),
         ({"stop": [""]}, "stop should be a text or a list of texts"),
         ({"typical_p": 0.7}, "options.typical_p is 0.7 but only 1 is supported"),
+        ({"typical_p": True}, "options.typical_p is True but only 1 is supported"),
         ({"mirostat": 2}, "options.mirostat is 2 but only 0"),
         ({"penalize_newline": False}, "options.penalize_newline is False but only true"),
         ({"temprature": 1}, "options.temprature: there is no such option here"),

@@ -215,7 +215,10 @@ def test_embed(client: Any) -> None:
     scale = sum(x * x for x in one.embeddings[0][:8]) ** 0.5
     assert short == pytest.approx([x / scale for x in one.embeddings[0][:8]], abs=1e-6)
     assert client.embed("nano", []).embeddings == client.embed("nano", "").embeddings == []
-    many = client.embed("nano", [f"text {number}" for number in range(40)])
+    texts = [f"text {number}" for number in range(40)]
+    many = client.embed("nano", texts)
+    first, last, both = (client.embed("nano", some).prompt_eval_count for some in (texts[:16], texts[16], texts[:17]))
+    assert first + last == both
     assert many.embeddings[37] == client.embed("nano", "text 37").embeddings[0]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from headrace import nano
 from headrace.server.ollama_library import _human
+from tests.server import thinker
 from tests.server.live import Live, running
 
 
@@ -67,6 +68,19 @@ def test_names(two: Live) -> None:
     assert (running_["name"], running_["context_length"]) == ("small:q8", 1024)
     assert httpx.post(f"{two.url}/api/chat", json={"model": "small"}).status_code == 404
     assert httpx.post(f"{two.url}/api/show", json={"name": "nano"}).status_code == 200
+
+
+def test_a_model_that_knows_no_tools(tmp_path: Path) -> None:
+    header = {"tokenizer__chat_template": "{{ messages[0].content }}", "general__file_type": 15}
+    path = thinker.write(tmp_path / "plain.gguf", thinks=False, **header)
+    with running(models=[str(path)]) as live:
+        assert listed(live)["plain:latest"]["capabilities"] == ["completion"]
+        assert listed(live)["plain:latest"]["details"]["quantization_level"] == "Q4_K_M"
+        tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+        asked = {"model": "plain", "messages": [{"role": "user", "content": "Hi"}], "options": {"num_predict": 1}}
+        refused = httpx.post(f"{live.url}/api/chat", json={**asked, "tools": [tool]})
+        assert (refused.status_code, refused.json()["error"]) == (400, '"plain" does not support tools')
+        assert httpx.post(f"{live.url}/api/chat", json={**asked, "tools": []}).status_code == 200
 
 
 def test_show(live: Live) -> None:

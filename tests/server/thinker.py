@@ -1,6 +1,7 @@
-"""nano with a vocabulary that can think: two of its unused tokens are the ends of a thought.
+"""nano under another header: one whose vocabulary can think, or one that says other things of itself.
 
-It was never taught to end one, so what it is made to think is all it says.
+Two of its unused tokens are the ends of a thought. It was never taught to end one, so what it is made to think is all
+it says.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from headrace.weights.tensor import Tensor
 RENAMED = {"<|fim_pre|>": "<think>", "<|fim_suf|>": "</think>"}
 
 
-def write(path: Path) -> Path:
+def write(path: Path, thinks: bool = True, **changed: Any) -> Path:
+    """`changed` are fields of the header, with two underscores for each dot."""
     source = gguf.read(nano.FILE)
     metadata = {key: _plain(value) for key, value in source.metadata.items()}
-    metadata["tokenizer.ggml.tokens"] = [RENAMED.get(token, token) for token in metadata["tokenizer.ggml.tokens"]]
+    if thinks:
+        tokens = metadata["tokenizer.ggml.tokens"]
+        metadata["tokenizer.ggml.tokens"] = [RENAMED.get(token, token) for token in tokens]
+    metadata |= {key.replace("__", "."): value for key, value in changed.items()}
     gguf_writer.write(path, metadata, _entries(list(source.tensors.values())))
     return path
 
