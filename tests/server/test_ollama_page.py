@@ -90,12 +90,6 @@ def test_every_route_has_its_row(live: Live) -> None:
     assert {name for row in cells(table) for name in named(row[0])} == routes
 
 
-@pytest.mark.parametrize("test", sorted(set(re.findall(r"`(test_\w+\.py::\w+)`", SECTION))))
-def test_named_tests_exist(test: str) -> None:
-    file, _, name = test.partition("::")
-    assert f"\ndef {name}(" in (ROOT / "tests" / "server" / file).read_text(encoding="utf-8")
-
-
 def test_figures() -> None:
     assert f"up to {MOST_TEXTS}" in SECTION
     assert f"at most {Limits().template_bytes >> 10} KiB" in SECTION

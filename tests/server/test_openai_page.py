@@ -59,13 +59,6 @@ def test_every_route_has_its_row(live: Live) -> None:
     assert set(re.findall(r"^\| `((?:GET|POST) [^`]+)`", SECTION, re.MULTILINE)) == routes
 
 
-@pytest.mark.parametrize("named", sorted(set(re.findall(r"`(test_openai\w*\.py(?:::\w+)?)`", SECTION))))
-def test_named_tests_exist(named: str) -> None:
-    file, _, test = named.partition("::")
-    text = (ROOT / "tests" / "server" / file).read_text(encoding="utf-8")
-    assert not test or f"def {test}(" in text
-
-
 def test_errors_are_those_that_are_raised() -> None:
     lines = [line.split("|")[1:4] for line in PARTS["Errors"].splitlines() if re.match(r"\| \d", line)]
     told = {

@@ -33,6 +33,37 @@ def test_the_prompt_of_a_conversation(live: Live) -> None:
     assert httpx.post(f"{live.url}/detokenize", json={"tokens": ids}).json()["prompt"] == prompt
 
 
+def test_tools_are_a_part_of_the_prompt(live: Live) -> None:
+    tool = {"type": "function", "function": {"name": "dig", "parameters": {"type": "object", "properties": {}}}}
+    asked = {"messages": [{"role": "user", "content": "Hi"}], "tools": [tool]}
+    prompt = httpx.post(f"{live.url}/apply-template", json=asked).json()["prompt"]
+    assert '"name": "dig"' in prompt
+    ids = httpx.post(f"{live.url}/tokenize", json=asked).json()["tokens"]
+    assert httpx.post(f"{live.url}/detokenize", json={"tokens": ids}).json()["prompt"] == prompt
+
+
+@pytest.mark.parametrize("path", ["/tokenize", "/apply-template"])
+def test_tools_have_the_limit_that_they_have_elsewhere(path: str, live: Live) -> None:
+    asked = {"messages": [{"role": "user", "content": "Hi"}], "tools": [{"function": {"name": "x" * (1 << 18)}}]}
+    answer = httpx.post(live.url + path, json=asked)
+    assert "tools is larger than" in answer.json()["error"]["message"]
+    assert answer.status_code == 413
+
+
+def test_thoughts_are_for_models_that_have_them(live: Live) -> None:
+    asked = {"messages": [{"role": "user", "content": "Hi"}]}
+    plain = httpx.post(f"{live.url}/apply-template", json=asked).json()
+    assert httpx.post(f"{live.url}/apply-template", json={**asked, "think": False}).json() == plain
+    refused = httpx.post(f"{live.url}/apply-template", json={**asked, "think": True})
+    assert "cannot think aloud" in refused.json()["error"]["message"]
+    assert refused.status_code == 400
+
+
+def test_special_tokens_in_a_text_are_ids(live: Live) -> None:
+    said = httpx.post(f"{live.url}/tokenize", json={"prompt": "<|im_end|>", "return_token_strs": True}).json()
+    assert said["token_strs"] == ["<|im_end|>"]
+
+
 def test_what_a_remote_tokenizer_tells(live: Live) -> None:
     info = httpx.get(f"{live.url}/tokenizer_info", params={"model": "NANO:latest"}).json()
     assert info["bos_token"] == "<|startoftext|>"

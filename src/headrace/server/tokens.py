@@ -11,7 +11,7 @@ from starlette.routing import Route
 from headrace.errors import RequestInvalid
 from headrace.server import openai
 from headrace.server.endpoint import Call, Endpoint, House, Reply
-from headrace.server.wire import Fields
+from headrace.server.wire import Fields, check_form
 
 
 class OfModel(Fields):
@@ -68,6 +68,7 @@ async def tokenize(call: Call, asked: Tokenize) -> Reply:
     text = asked.prompt if asked.prompt is not None else asked.content
     if (text is None) == (asked.messages is None):
         raise RequestInvalid("give either prompt, a text, or messages, a conversation")
+    check_form("tools", asked.tools, call.house.limits)
 
     def work(model: Any) -> tuple[list[int], list[str] | None, int]:
         if asked.messages is not None:
@@ -113,6 +114,8 @@ async def tokenizer_info(call: Call, asked: OfModel) -> Reply:
 
 
 async def apply_template(call: Call, asked: ApplyTemplate) -> Reply:
+    check_form("tools", asked.tools, call.house.limits)
+
     def work(model: Any) -> str:
         answers = model.chat_answers(asked.messages, asked.tools, think=asked.think)
         return str(model.detokenize(answers.prompt_ids[0]))
