@@ -459,18 +459,27 @@ class Model:
                 raise RequestInvalid("a text is empty, and this model has no token that would stand for it")
             if len(prompt) > self.num_ctx:
                 raise ContextExceeded(len(prompt), self.num_ctx)
-        sequences = [request.Sequence.start(p, Parameters(), len(p), wants="hidden") for p in prompts]
         pooled = np.zeros((len(prompts), self.checkpoint.backbone.hidden_size))
-        for index, output in request.streams(sequences, lambda: [self._engine.submit(one) for one in sequences]):
-            if gone():
-                raise Busy("nobody waits for these vectors any more")
-            for row in output if isinstance(output, np.ndarray) else ():  # one by one: chunks must not change the sum
-                pooled[index] = row if pooling == "last" else pooled[index] + row
+        for first in range(0, len(prompts), MAX_SEQUENCES):  # so that others get their turn between many
+            for index, rows in self._hidden(prompts[first : first + MAX_SEQUENCES], gone):
+                for row in rows:  # one by one: chunks must not change the sum
+                    pooled[first + index] = row if pooling == "last" else pooled[first + index] + row
         if pooling == "mean":
             pooled /= np.array(list(map(len, prompts))).reshape(-1, 1)
         if normalise:
             pooled /= np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
         return pooled.astype(np.float32)
+
+    def _hidden(
+        self, prompts: Sequence[Sequence[int]], gone: Callable[[], bool]
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Rows of hidden states as they come, with the number of their prompt."""
+        sequences = [request.Sequence.start(p, Parameters(), len(p), wants="hidden") for p in prompts]
+        for index, output in request.streams(sequences, lambda: [self._engine.submit(one) for one in sequences]):
+            if gone():
+                raise Busy("nobody waits for these vectors any more")
+            if isinstance(output, np.ndarray):
+                yield index, output
 
     def tokenize(self, text: str, add_bos: bool = False) -> list[int]:
         """Token ids of a text, special tokens in it recognised; `add_bos` puts one BOS first unless it is there."""

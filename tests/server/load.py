@@ -29,7 +29,8 @@ CALCULATE = {
 }
 QUESTIONS = ("Hi", "What is 37 * 12?", "Who are you?", "Extract name as JSON from this text: Ada is here.", "Thanks!")
 LIMIT_S = 120  # for one answer: far more than any takes
-LONGEST_PATIENCE_S = 0.4  # of whoever goes away
+MOST_PIECES = 3  # of a stream, after which whoever goes away does; of a whole answer it waits for a moment
+LONGEST_PATIENCE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +125,8 @@ async def load(url: str, wanted: Sequence[Ask], clients: int, hasty: float, bad:
     """So many clients ask it all, of whom a share of `hasty` ones goes away; `bad` requests come in between."""
     told, answers = Told(), await alone(url, wanted)
     rng = random.Random(seed)
-    work: list[tuple[Ask | bytes, float | None]] = [
-        (ask, rng.uniform(0, LONGEST_PATIENCE_S) if rng.random() < hasty else None) for ask in wanted
-    ]
+    work = list[tuple[Ask | bytes, float | None]]()
+    work += [(ask, rng.random() if rng.random() < hasty else None) for ask in wanted]
     for one in bad:
         work.insert(rng.randrange(len(work) + 1), (one, None))
     queue = iter(work)
@@ -134,11 +134,13 @@ async def load(url: str, wanted: Sequence[Ask], clients: int, hasty: float, bad:
     async with httpx.AsyncClient(base_url=url, timeout=LIMIT_S, limits=limits) as client:
 
         async def work_off() -> None:
-            for ask, patience_s in queue:
+            for ask, patience in queue:
                 if isinstance(ask, bytes):
                     told.malformed[await malformed(url, ask)] += 1
+                elif patience is not None and await _leaves(client, ask, patience):
+                    told.left += 1
                 else:
-                    await _one(client, ask, patience_s, answers, told)
+                    await _one(client, ask, answers, told)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(clients):
@@ -146,15 +148,26 @@ async def load(url: str, wanted: Sequence[Ask], clients: int, hasty: float, bad:
     return told
 
 
-async def _one(
-    client: httpx.AsyncClient, ask: Ask, patience_s: float | None, answers: dict[str, str], told: Told
-) -> None:
-    try:
-        async with asyncio.timeout(patience_s):
-            answer = await client.post(ask.path, json=ask.body)
-    except TimeoutError:
-        told.left += 1
-        return
+async def _leaves(client: httpx.AsyncClient, ask: Ask, patience: float) -> bool:
+    """Asks, and goes away before the end of the answer; False if that came first. `patience` is from 0 to 1."""
+    if not ask.stream:
+        try:
+            async with asyncio.timeout(patience * LONGEST_PATIENCE_S):
+                await client.post(ask.path, json=ask.body)
+        except TimeoutError:
+            return True
+        return False
+    async with client.stream("POST", ask.path, json=ask.body) as answer:
+        count = 0
+        async for _ in answer.aiter_raw():
+            if count == int(patience * MOST_PIECES):
+                return True
+            count += 1
+    return False
+
+
+async def _one(client: httpx.AsyncClient, ask: Ask, answers: dict[str, str], told: Told) -> None:
+    answer = await client.post(ask.path, json=ask.body)
     told.statuses[answer.status_code] += 1
     if answer.status_code == 503 and "retry-after" not in answer.headers:
         told.without_retry += 1

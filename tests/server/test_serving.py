@@ -147,6 +147,20 @@ def test_who_goes_away_while_vectors_are_computed_is_gone_at_the_next_step(tiny_
         assert gate.steps <= 2
 
 
+@pytest.mark.parametrize("path", ["/api/embed", "/v1/embeddings"])
+def test_so_it_is_over_http(path: str, live: Live) -> None:
+    with gated(live.house) as gate:
+        with raw.connected(live.url) as one:
+            one.sendall(raw.request(path, {"model": "nano", "input": ["a long text of many words " * 100] * 40}))
+            assert gate.waiting.wait(20)
+            scheduler = _engine(live)._scheduler
+            assert len(scheduler.running) + len(scheduler.waiting) <= 16  # who comes now is not behind all of them
+        until(lambda: live.house.serving.in_flight == 0)
+        gate.permits.release(2)
+        until(lambda: nothing_is_left(live))
+        assert gate.steps <= 2
+
+
 def test_who_goes_away_before_it_has_said_all_leaves_nothing(tiny_live: Live) -> None:
     with raw.connected(tiny_live.url) as one:
         one.sendall(raw.request("/tiny", body())[:-3])
