@@ -48,7 +48,7 @@ def of(record: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_line_says_what_was_asked_for_and_what_became_of_it(tiny_live: Live, kept: Kept) -> None:
     post(tiny_live.url, prompt="Kept to ourselves", num_predict=2)
-    httpx.get(f"{tiny_live.url}/nowhere?key=secret")
+    httpx.get(f"{tiny_live.url}/nowhere?key=secret", headers={"Authorization": "Bearer secret", "X-Api-Key": "secret"})
     until(lambda: len(kept.facts()) == 2)
     first, second = kept.facts()
     assert of(first) == {"client": "127.0.0.1", "method": "POST", "path": "/tiny", "status": 200, "model": "nano"}
