@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -255,6 +256,16 @@ def test_a_reader_that_does_not_read_is_let_go(strict: Live) -> None:
 
 
 # --- how many
+
+
+def test_a_new_connection_is_none_of_the_idle_ones() -> None:
+    """Each of these comes to the others in another place of their set."""
+    with running(tiny.routes, {"connections": 2}) as live, ExitStack() as opened:
+        for _ in range(40):
+            one = opened.enter_context(raw.connected(live.url))
+            one.sendall(raw.head("GET", "/well"))
+            assert raw.answer(one)[0] == 200
+            until(lambda: all(getattr(one, "idle", False) for one in list(live.server.server_state.connections)))
 
 
 def test_idle_connections_make_room_and_others_do_not() -> None:

@@ -155,11 +155,11 @@ def protocol(limits: Limits) -> type[HttpToolsProtocol]:
             return self._timer is None and not self._busy
 
         def _close_an_idle_one(self) -> bool:
-            idle = next((one for one in self.connections if isinstance(one, Limited) and one.idle), None)
-            if idle and idle is not self:
+            """Another one: this one has not said anything yet either."""
+            others = (one for one in self.connections if isinstance(one, Limited) and one is not self)
+            if idle := next((one for one in others if one.idle), None):
                 idle.transport.close()
-                return True
-            return False
+            return idle is not None
 
         def _count(self, size: int) -> None:
             self._silent_bytes = 0
