@@ -46,7 +46,8 @@ from headrace.errors import (
     UserError,
 )
 from headrace.model import residents
-from headrace.server import guard, ollama_library, tokens, wire
+from headrace.server import guard, tokens, wire
+from headrace.server.ollama import library
 from headrace.server.serving import Serving
 from headrace.server.shelf import Shelf
 from headrace.summary import block_bytes
@@ -202,7 +203,7 @@ def knock(headers: dict[str, str]) -> None:
 
 def a_push(**_: Any) -> None:
     call: Any = SimpleNamespace(house=SimpleNamespace(shelf=Shelf()))
-    asyncio.run(ollama_library.push(call, wire.convert({"model": "nano"}, ollama_library.Push)))
+    asyncio.run(library.push(call, wire.convert({"model": "nano"}, library.Push)))
 
 
 def an_answer_that_takes_too_long(**_: Any) -> None:

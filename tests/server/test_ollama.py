@@ -13,10 +13,10 @@ import msgspec
 import pytest
 
 from headrace import events
-from headrace.server import ollama_requests as requests
 from headrace.server.ollama import VERSION
-from headrace.server.ollama_answers import REASONS
-from headrace.server.ollama_embeddings import MOST_TEXTS
+from headrace.server.ollama import requests as requests
+from headrace.server.ollama.answers import REASONS
+from headrace.server.ollama.embeddings import MOST_TEXTS
 from headrace.server.wire import Fields
 from tests.server.live import Live, running
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from headrace import nano
-from headrace.server.ollama_library import _human
+from headrace.server.ollama.library import _human
 from tests.server import thinker
 from tests.server.live import Live, running
 

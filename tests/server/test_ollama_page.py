@@ -10,9 +10,10 @@ import pytest
 
 from headrace.engine.parameters import RANGES
 from headrace.errors import OUTCOMES, ServerFailed, Unreachable
-from headrace.server import ollama, ollama_options
-from headrace.server import ollama_requests as requests
-from headrace.server.ollama_embeddings import MOST_TEXTS
+from headrace.server import ollama
+from headrace.server.ollama import options as options_
+from headrace.server.ollama import requests as requests
+from headrace.server.ollama.embeddings import MOST_TEXTS
 from headrace.server.wire import Fields, Limits
 from tests.server.live import Live
 
@@ -71,16 +72,14 @@ def test_every_option_has_its_row() -> None:
     told = {name: row for row in cells(PARTS["Options"]) for name in named(row[0])}
     by = {status: {name for name, row in told.items() if row[1] == status} for status in ("yes", "ignored", "refused")}
     assert by == {
-        "yes": {*ollama_options.HONOURED, "num_ctx"},
-        "ignored": set(ollama_options.IGNORED),
-        "refused": ollama_options.NEUTRAL.keys(),
+        "yes": {*options_.HONOURED, "num_ctx"},
+        "ignored": set(options_.IGNORED),
+        "refused": options_.NEUTRAL.keys(),
     }
     for name in ("temperature", "top_p", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty"):
         low, high = RANGES[name]
         assert told[name][2].startswith(f"{low:g} to {high:g}")
-    values = [
-        "true" if value is True else str(value) for value in map(ollama_options.NEUTRAL.get, named(told["tfs_z"][0]))
-    ]
+    values = ["true" if value is True else str(value) for value in map(options_.NEUTRAL.get, named(told["tfs_z"][0]))]
     assert f"unless it is {', '.join(values)}:" in told["tfs_z"][2]
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from headrace.engine.parameters import Parameters
 from headrace.errors import RequestInvalid
-from headrace.server import ollama_options
-from headrace.server.ollama_requests import LEVELS, check_language, thinking
+from headrace.server.ollama import options
+from headrace.server.ollama.requests import LEVELS, check_language, thinking
 from headrace.text.template import FALLBACK_LFM2, FALLBACK_LFM25
 
 
@@ -19,7 +19,7 @@ def test_levels_of_thinking() -> None:
 
 
 def test_every_option_has_one_place() -> None:
-    honoured, ignored, neutral = set(ollama_options.HONOURED), set(ollama_options.IGNORED), set(ollama_options.NEUTRAL)
+    honoured, ignored, neutral = set(options.HONOURED), set(options.IGNORED), set(options.NEUTRAL)
     assert honoured == {name for name in Parameters.__slots__ if name != "logit_bias"}
     assert not honoured & ignored
     assert not honoured & neutral
@@ -27,9 +27,9 @@ def test_every_option_has_one_place() -> None:
 
 
 def test_options_that_mean_what_is_left_out() -> None:
-    assert ollama_options.read({"seed": -1, "num_predict": -2, "top_p": None}).parameters == {"num_predict": -1}
-    assert ollama_options.read({"seed": 0, "top_k": 3.0}).parameters == {"seed": 0, "top_k": 3}
-    assert ollama_options.read({"num_ctx": 64.0}).num_ctx == 64
+    assert options.read({"seed": -1, "num_predict": -2, "top_p": None}).parameters == {"num_predict": -1}
+    assert options.read({"seed": 0, "top_k": 3.0}).parameters == {"seed": 0, "top_k": 3}
+    assert options.read({"num_ctx": 64.0}).num_ctx == 64
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from headrace.errors import (
     ModelClosed,
 )
 from headrace.server.guard import Doors, Key
-from headrace.server.openai_errors import Dialect
+from headrace.server.openai.errors import Dialect
 from headrace.server.serving import Running
 from tests.server.live import Live, running
 from tests.server.openai_clients import CALCULATE, HI, client_of

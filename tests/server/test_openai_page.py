@@ -10,11 +10,11 @@ import pytest
 
 from headrace.errors import OUTCOMES
 from headrace.server import openai
-from headrace.server.openai_chat import ChatCompletion
-from headrace.server.openai_completions import Completion
-from headrace.server.openai_embeddings import Embedding
-from headrace.server.openai_errors import KINDS
-from headrace.server.openai_sampling import Sampled
+from headrace.server.openai.chat import ChatCompletion
+from headrace.server.openai.completions import Completion
+from headrace.server.openai.embeddings import Embedding
+from headrace.server.openai.errors import KINDS
+from headrace.server.openai.sampling import Sampled
 from headrace.server.wire import Fields
 from tests.server.live import Live
 

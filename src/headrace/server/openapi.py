@@ -13,7 +13,7 @@ from starlette.routing import Route
 import headrace
 from headrace.errors import RequestInvalid
 from headrace.server.endpoint import BODIED, JSON, Call, Endpoint, House, Reply
-from headrace.server.openai_errors import Dialect
+from headrace.server.openai.errors import Dialect
 from headrace.server.wire import Fields
 
 REF = "#/components/schemas/{name}"

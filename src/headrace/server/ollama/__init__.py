@@ -7,10 +7,9 @@ from typing import Any, Final
 
 from starlette.routing import Route
 
-from headrace.server import ollama_answers, ollama_embeddings, ollama_library
-from headrace.server import ollama_requests as requests
 from headrace.server.endpoint import Call, Endpoint, House, Reply, Stream
-from headrace.server.ollama_dialect import DIALECT
+from headrace.server.ollama import answers, embeddings, library, requests
+from headrace.server.ollama.dialect import DIALECT
 from headrace.server.wire import Fields
 
 __all__ = ["DIALECT", "VERSION", "routes"]
@@ -33,19 +32,19 @@ def routes(house: House) -> Sequence[Route]:
     return [
         route("/", root, Fields, "GET", "HEAD"),
         route("/api/version", version, Fields, "GET", "HEAD"),
-        route("/api/tags", ollama_library.tags, Fields, "GET", "HEAD"),
-        route("/api/ps", ollama_library.ps, Fields, "GET"),
-        route("/api/show", ollama_library.show, requests.Show, "POST"),
-        route("/api/generate", ollama_answers.generate, requests.Generate, "POST"),
-        route("/api/chat", ollama_answers.chat, requests.Chat, "POST"),
-        route("/api/embed", ollama_embeddings.embed, requests.Embed, "POST"),
-        route("/api/embeddings", ollama_embeddings.embeddings, requests.Embeddings, "POST"),
-        route("/api/pull", ollama_library.pull, requests.Pull, "POST"),
-        route("/api/push", ollama_library.push, requests.Push, "POST"),
-        route("/api/create", ollama_library.create, requests.Create, "POST"),
-        route("/api/copy", ollama_library.copy, requests.Copy, "POST"),
-        route("/api/delete", ollama_library.delete, requests.Delete, "DELETE"),
-        route("/api/blobs/{digest}", ollama_library.blob, Fields, "HEAD", "POST", bare=True),
+        route("/api/tags", library.tags, Fields, "GET", "HEAD"),
+        route("/api/ps", library.ps, Fields, "GET"),
+        route("/api/show", library.show, requests.Show, "POST"),
+        route("/api/generate", answers.generate, requests.Generate, "POST"),
+        route("/api/chat", answers.chat, requests.Chat, "POST"),
+        route("/api/embed", embeddings.embed, requests.Embed, "POST"),
+        route("/api/embeddings", embeddings.embeddings, requests.Embeddings, "POST"),
+        route("/api/pull", library.pull, requests.Pull, "POST"),
+        route("/api/push", library.push, requests.Push, "POST"),
+        route("/api/create", library.create, requests.Create, "POST"),
+        route("/api/copy", library.copy, requests.Copy, "POST"),
+        route("/api/delete", library.delete, requests.Delete, "DELETE"),
+        route("/api/blobs/{digest}", library.blob, Fields, "HEAD", "POST", bare=True),
     ]
 
 

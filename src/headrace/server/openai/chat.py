@@ -18,11 +18,11 @@ from headrace.events import Done, Event, Text, Thinking, Token, ToolCall, ToolCa
 from headrace.model import MOST_LOGPROBS, Model
 from headrace.server.endpoint import Call, Reply, Stream
 from headrace.server.lines import EVENT_STREAM
-from headrace.server.openai_errors import Dialect
-from headrace.server.openai_facts import FINISH_REASONS, Facts
-from headrace.server.openai_messages import AnyTurn, Choice, Exact, Tool, offered, turns
-from headrace.server.openai_replies import Ask, answering, chunks, stopped
-from headrace.server.openai_sampling import Sampled
+from headrace.server.openai.errors import Dialect
+from headrace.server.openai.facts import FINISH_REASONS, Facts
+from headrace.server.openai.messages import AnyTurn, Choice, Exact, Tool, offered, turns
+from headrace.server.openai.replies import Ask, answering, chunks, stopped
+from headrace.server.openai.sampling import Sampled
 from headrace.server.serving import Running
 from headrace.server.wire import Limits, check_form
 from headrace.text.calls import THINK_END

@@ -9,11 +9,11 @@ from typing import Final
 
 from headrace.errors import ContextExceeded, RequestInvalid
 from headrace.model import Model
-from headrace.server import ollama_options
 from headrace.server.endpoint import Call, Reply
 from headrace.server.log import note
-from headrace.server.ollama_dialect import ns, shelved
-from headrace.server.ollama_requests import Embed, Embeddings, keep_alive_s
+from headrace.server.ollama.dialect import ns, shelved
+from headrace.server.ollama.options import read as read_options
+from headrace.server.ollama.requests import Embed, Embeddings, keep_alive_s
 from headrace.server.serving import Gone
 from headrace.server.vectors import cut
 
@@ -25,7 +25,7 @@ async def embed(call: Call, asked: Embed) -> Reply:
     """A vector of length 1 for each text."""
     began = time.perf_counter()
     name = shelved(call, asked.model).name
-    num_ctx, kept_s = ollama_options.read(asked.options).num_ctx, keep_alive_s(asked.keep_alive)
+    num_ctx, kept_s = read_options(asked.options).num_ctx, keep_alive_s(asked.keep_alive)
     texts = [text for text in [asked.input] if text] if isinstance(asked.input, str) else asked.input
     if len(texts) > MOST_TEXTS:
         raise RequestInvalid(f"input has {len(texts)} texts: {MOST_TEXTS} is the most in one request")
@@ -59,7 +59,7 @@ async def embed(call: Call, asked: Embed) -> Reply:
 async def embeddings(call: Call, asked: Embeddings) -> Reply:
     """One vector of one text, at its own length."""
     name = shelved(call, asked.model).name
-    num_ctx, kept_s = ollama_options.read(asked.options).num_ctx, keep_alive_s(asked.keep_alive)
+    num_ctx, kept_s = read_options(asked.options).num_ctx, keep_alive_s(asked.keep_alive)
     note(call.scope, model=name)
 
     def work(model: Model, gone: Gone) -> list[float]:

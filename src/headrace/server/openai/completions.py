@@ -15,11 +15,11 @@ from headrace.events import Done, Text, Token
 from headrace.model import MOST_LOGPROBS, Model
 from headrace.server.endpoint import Call, Reply, Stream
 from headrace.server.lines import EVENT_STREAM
-from headrace.server.openai_errors import Dialect
-from headrace.server.openai_facts import FINISH_REASONS, Facts
-from headrace.server.openai_legacy_logprobs import Row, Rows, columns
-from headrace.server.openai_replies import answering, chunks, stopped
-from headrace.server.openai_sampling import Sampled
+from headrace.server.openai.errors import Dialect
+from headrace.server.openai.facts import FINISH_REASONS, Facts
+from headrace.server.openai.legacy_logprobs import Row, Rows, columns
+from headrace.server.openai.replies import answering, chunks, stopped
+from headrace.server.openai.sampling import Sampled
 from headrace.server.serving import Running
 
 DIALECT = Dialect(prompt="prompt")

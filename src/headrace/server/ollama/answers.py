@@ -15,11 +15,11 @@ from headrace.answers import Answers
 from headrace.errors import RequestInvalid
 from headrace.events import Done, Event, Text, Thinking, Token, ToolCall
 from headrace.model import MOST_LOGPROBS, Model
-from headrace.server import ollama_options
 from headrace.server.endpoint import Call, Reply, Stream
 from headrace.server.log import note
-from headrace.server.ollama_dialect import NDJSON, last_words, line, ns, rfc3339, shelved
-from headrace.server.ollama_requests import (
+from headrace.server.ollama.dialect import NDJSON, last_words, line, ns, rfc3339, shelved
+from headrace.server.ollama.options import read as read_options
+from headrace.server.ollama.requests import (
     Asked,
     Chat,
     Generate,
@@ -137,7 +137,7 @@ async def _options(call: Call, asked: Asked, name: str) -> dict[str, Any]:
     if not 0 <= asked.top_logprobs <= MOST_LOGPROBS:
         raise RequestInvalid(f"top_logprobs must be between 0 and {MOST_LOGPROBS}")
     check_form("format", asked.format, call.house.limits)
-    options, think = ollama_options.read(asked.options), thinking(asked.think)
+    options, think = read_options(asked.options), thinking(asked.think)
     keep_alive_s(asked.keep_alive)
     if think and not (await asyncio.to_thread(call.house.shelf.facts, name)).can_think:
         raise RequestInvalid(f'"{asked.model}" does not support thinking')

@@ -14,8 +14,8 @@ from headrace.model import Model
 from headrace.server.durations import seconds
 from headrace.server.endpoint import Call, Reply
 from headrace.server.log import note
-from headrace.server.openai_completions import prompts_of
-from headrace.server.openai_errors import Dialect
+from headrace.server.openai.completions import prompts_of
+from headrace.server.openai.errors import Dialect
 from headrace.server.serving import Gone
 from headrace.server.vectors import cut
 from headrace.server.wire import Fields

@@ -18,8 +18,8 @@ from headrace.model import Model
 from headrace.server.endpoint import Call
 from headrace.server.lines import LAST_EVENT, server_sent
 from headrace.server.log import note
-from headrace.server.openai_facts import Facts
-from headrace.server.openai_sampling import Sampled
+from headrace.server.openai.facts import Facts
+from headrace.server.openai.sampling import Sampled
 from headrace.server.serving import Running
 
 

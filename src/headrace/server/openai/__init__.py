@@ -7,9 +7,9 @@ from typing import Any
 
 from starlette.routing import Route
 
-from headrace.server import openai_chat, openai_completions, openai_embeddings
 from headrace.server.endpoint import Call, Endpoint, House, Reply
-from headrace.server.openai_errors import Dialect
+from headrace.server.openai import chat, completions, embeddings
+from headrace.server.openai.errors import Dialect
 from headrace.server.shelf import Shelved
 from headrace.server.wire import Fields
 
@@ -17,11 +17,11 @@ DIALECT = Dialect()
 
 
 def routes(house: House) -> Sequence[Route]:
-    chat = Endpoint(house, openai_chat.DIALECT, openai_chat.complete, openai_chat.ChatCompletion)
-    text = Endpoint(house, openai_completions.DIALECT, openai_completions.complete, openai_completions.Completion)
-    embed = Endpoint(house, openai_embeddings.DIALECT, openai_embeddings.embed, openai_embeddings.Embedding)
+    talk = Endpoint(house, chat.DIALECT, chat.complete, chat.ChatCompletion)
+    text = Endpoint(house, completions.DIALECT, completions.complete, completions.Completion)
+    embed = Endpoint(house, embeddings.DIALECT, embeddings.embed, embeddings.Embedding)
     return [
-        Route("/v1/chat/completions", chat, methods=["POST"]),
+        Route("/v1/chat/completions", talk, methods=["POST"]),
         Route("/v1/completions", text, methods=["POST"]),
         Route("/v1/embeddings", embed, methods=["POST"]),
         Route("/v1/models", Endpoint(house, DIALECT, models, Fields), methods=["GET"]),

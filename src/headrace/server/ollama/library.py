@@ -16,8 +16,8 @@ import numpy as np
 from headrace.engine.residents import Resident
 from headrace.errors import HeadraceError, NotServed, RequestInvalid
 from headrace.server.endpoint import Call, Reply, Stream
-from headrace.server.ollama_dialect import NDJSON, last_words, line, rfc3339, shelved
-from headrace.server.ollama_requests import Copy, Create, Delete, Pull, Push, Show
+from headrace.server.ollama.dialect import NDJSON, last_words, line, rfc3339, shelved
+from headrace.server.ollama.requests import Copy, Create, Delete, Pull, Push, Show
 from headrace.server.shelf import TAG, Facts, Shelf, Shelved
 from headrace.server.wire import Fields
 
