@@ -14,7 +14,8 @@
     │   │   └── Forbidden        the key, the host or the origin may not do this
     │   ├── ContextExceeded      prompt and answer do not fit the context window
     │   ├── CacheExceeded        the prompt does not fit the memory of the cache
-    │   └── Unreachable          nothing answers where a server was said to be
+    │   ├── Unreachable          nothing answers where a server was said to be
+    │   └── Offline              the network is wanted, and the user said not to use it
     ├── ToolFailed               a tool could not do it: its text goes back to the model
     ├── ModelClosed              the model was closed before or while it answered
     ├── Busy                     others are being served, and the time that the request would wait is over
@@ -127,6 +128,10 @@ class Unreachable(UserError):
     """Nothing answers where a server was said to be."""
 
 
+class Offline(UserError):
+    """The network is wanted, and the user said that it is not to be used."""
+
+
 class ToolFailed(HeadraceError):
     """A tool could not do what it was asked: the sentence goes back to the model as the tool's answer."""
 
@@ -183,6 +188,7 @@ OUTCOMES: Mapping[type[HeadraceError], Outcome] = MappingProxyType(
         ContextExceeded: Outcome(2, 400),
         CacheExceeded: Outcome(2, 400),
         Unreachable: Outcome(2, 424),
+        Offline: Outcome(2, 424),
         ToolFailed: Outcome(1, 500),
         ModelClosed: Outcome(1, 503),
         Busy: Outcome(1, 503),
