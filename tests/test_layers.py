@@ -18,7 +18,7 @@ TIERS = (
     ("packaged", "plan", "machine", "transcript", "connection"),
     ("weights",),
     ("reference", "models", "text"),
-    ("engine", "tools"),
+    ("engine", "tools", "library"),
     ("defaults",),
     ("checkpoint",),
     ("summary", "convert", "synthetic", "bench", "words", "remote"),
