@@ -114,9 +114,7 @@ class Registry:
             found = response.headers.get("docker-content-digest", "")
         if is_digest(found) and found != digest_of(raw):
             raise Passing(
-                ServerFailed(
-                    f"{self.host.name} says that the manifest has the digest {found}, and it has {digest_of(raw)}"
-                )
+                ServerFailed(f"{self.host.name} gives the manifest's digest as {found}, and it is {digest_of(raw)}")
             )
         return raw
 
@@ -135,11 +133,14 @@ class Registry:
 
     @contextmanager
     def blob(self, place: Place, digest: str, asked: str | None = None) -> Iterator[httpx.Response]:
-        """The answer to a GET of a blob, not read yet; `asked` is a Range. Its status is 200, 206 or 416. Raises Passing."""
+        """The answer to a GET of a blob, or of a range, not read yet, with the status 200, 206 or 416. Raises Passing."""
         headers = {"range": asked} if asked else {}
         question = Question("GET", self.url(place, f"blobs/{digest}"), headers, anywhere=True)
-        with self.answer(question, place, {200, 206, 416}) as response:
-            yield response
+        try:
+            with self.answer(question, place, {200, 206, 416}) as response:
+                yield response
+        except ModelNotFound:
+            raise ServerFailed(f"{self.host.name} has no blob {digest}, which the manifest names") from None
 
     # --- whatever is asked
 
@@ -155,7 +156,7 @@ class Registry:
         for _ in range(MOST_CHALLENGES):
             shown = self._access.token
             with self._web.ask(question, self._access.show) as response:
-                if not (response.status_code == 401 and self._web.is_own(response.url)):
+                if not (response.status_code == 401 and self._web.speaks_for(response.url)):
                     self._access.prove(shown)
                     if response.status_code not in wanted:
                         self._refuse(response, place)
@@ -174,12 +175,12 @@ class Registry:
         status, name = response.status_code, response.url.host
         words = _sentence(said(response))
         because = f": {words}" if words else ""
-        if status in BUSY or (status in EXPIRED and not self._web.is_own(response.url)):
+        if status in BUSY or (status in EXPIRED and not self._web.speaks_for(response.url)):
             error = ServerFailed(f"{name} answers with the status {status}{because}")
             raise Passing(error, retry_after(response.headers.get("retry-after", "")))
-        raise self._meaning(status, words, because, place)
+        raise self._meaning(status, because, place)
 
-    def _meaning(self, status: int, words: str, because: str, place: Place) -> HeadraceError:
+    def _meaning(self, status: int, because: str, place: Place) -> HeadraceError:
         name = self.host.name
         if status == 404:
             return ModelNotFound(f"{name} has no {place.shown}{because}: look at its spelling")

@@ -178,7 +178,8 @@ class Fetch:
                 with writes:
                     if self._stop.is_set():
                         raise Stopped
-                    partial.write(part.at, useful)
+                    if useful:
+                        partial.write(part.at, useful)
                 part.at += len(useful)
                 if at > part.stop:
                     return  # the rest belongs to others

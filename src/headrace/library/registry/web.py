@@ -95,6 +95,10 @@ class Web:
         """Whether it is the registry itself."""
         return url.scheme == httpx.URL(self.host.url).scheme and _netloc(url) == self.host.name
 
+    def speaks_for(self, url: httpx.URL) -> bool:
+        """Whether it is the registry or one of its friends: what they say of a model counts."""
+        return _netloc(url) in {self.host.name, *self.host.friends}
+
     def check(self, url: httpx.URL, anywhere: bool) -> httpx.URL:
         """`url`, where we may be sent. Raises ServerFailed."""
         name = self.host.name
@@ -104,7 +108,7 @@ class Web:
             raise ServerFailed(f"{name} sends us to {_shown(url)}, which is no address to follow")
         if is_loopback(url.host) and not self.host.is_loopback:
             raise ServerFailed(f"{name} sends us to {_shown(url)}, which is this machine: nothing was fetched")
-        if not anywhere and _netloc(url) not in {name, *self.host.friends}:
+        if not anywhere and not self.speaks_for(url):
             raise ServerFailed(f"{name} sends us to {_shown(url)}, which does not speak for it")
         return url
 
