@@ -16,7 +16,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
@@ -73,11 +73,10 @@ class Access:
         self._web, self._key, self._hub_token = web, key, hub_token
         signed = [self._signed] if key and not web.host.is_hugging_face and (push or key.exists) else []
         # To push, somebody in particular is asked for first; to pull, nobody need know who we are.
-        self._ways: list[Callable[[Challenge], str]] = (
+        self._ways: Sequence[Callable[[Challenge], str]] = (
             [*signed, self._anonymous] if push else [self._anonymous, *signed]
         )
         self._guard = Lock()
-        self._is_proven = False  # the token has opened something
         self.token = ""
 
     def show(self, url: httpx.URL) -> str:
@@ -86,29 +85,21 @@ class Access:
             return f"Bearer {self._hub_token}"
         return f"Bearer {self.token}" if self.token and self._web.is_own(url) else ""
 
-    def prove(self, token: str) -> None:
-        """The registry let us in with it."""
-        if token and token == self.token:
-            self._is_proven = True
+    def renew(self, header: str, shown: str, way: int = -1) -> int:
+        """After the registry answered `shown` (a token, or "") with 401 and this WWW-Authenticate: another token.
 
-    def renew(self, header: str, shown: str) -> None:
-        """After the registry answered `shown` (a token, or "") with 401 and this WWW-Authenticate.
-
-        Raises Forbidden where there is nothing else to show; Passing, ServerFailed.
+        `way` is how the last one came for the same question, where one did; given back is how this one came. Raises
+        Forbidden where there is nothing else to show; Passing, ServerFailed.
         """
         with self._guard:
             if self.token != shown:
-                return  # another thread was here first
-            if shown and not self._is_proven:
-                del self._ways[:1]  # this way leads nowhere
+                return way  # another thread was here first
             challenge = self._challenge(header)
-            self.token, self._is_proven = "", False
-            while self._ways and not self.token:
-                self.token = self._ways[0](challenge)
-                if not self.token:
-                    del self._ways[0]
-            if not self.token:
-                raise self._forbidden()
+            for number in range(way + 1, len(self._ways)):
+                if token := self._ways[number](challenge):
+                    self.token = token
+                    return number
+            raise self._forbidden()
 
     def _challenge(self, header: str) -> Challenge:
         name = self._web.host.name

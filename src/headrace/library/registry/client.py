@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from threading import Event
 from typing import Any, Final
 from urllib.parse import quote
@@ -18,12 +19,14 @@ import httpx
 from headrace.errors import Forbidden, HeadraceError, ModelNotFound, RequestInvalid, ServerFailed
 from headrace.library.manifest import DOCKER, LARGEST_BYTES, OCI, digest_of, is_digest
 from headrace.library.registry.access import Access
-from headrace.library.registry.hosts import Host
+from headrace.library.names import Name
+from headrace.library.registry.hosts import Host, host_of
 from headrace.library.registry.key import Key
 from headrace.library.registry.patience import USUAL, Clock, Passing, Patience, Settings, retry_after
 from headrace.library.registry.web import Question, Web, said, whole
+from headrace.machine import home_folder
 
-MOST_CHALLENGES: Final = 4  # for one question
+MOST_CHALLENGES: Final = 6  # for one question
 BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 # Storage is asked with addresses that expire: another one is to be had from the registry.
 EXPIRED: Final = frozenset({400, 401, 403, 404, 410})
@@ -36,6 +39,31 @@ class Place:
 
     repository: str
     shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How registries are reached: `also` are more that may be asked (see `host_of`), `key` is where the key is."""
+
+    also: tuple[str, ...] = ()
+    key: Path | None = None
+    settings: Settings = USUAL
+    clock: Clock | None = None
+
+
+def connect(name: Name, options: Options = Options(), *, push: bool = False) -> Registry:  # noqa: B008
+    """The registry that a name speaks of. Raises Offline, Forbidden, RequestInvalid."""
+    host = host_of(name.host, plain=name.scheme == "http", also=options.also)
+    key = Key(options.key or home_folder() / "id_ed25519")
+    token = _hub_token() if host.is_hugging_face else ""
+    return Registry(host, settings=options.settings, clock=options.clock, key=key, push=push, hub_token=token)
+
+
+def _hub_token() -> str:
+    """That of HF_TOKEN, or of `hf auth login`."""
+    from huggingface_hub import get_token
+
+    return get_token() or ""
 
 
 class Registry:
@@ -133,7 +161,7 @@ class Registry:
 
     @contextmanager
     def blob(self, place: Place, digest: str, asked: str | None = None) -> Iterator[httpx.Response]:
-        """The answer to a GET of a blob, or of a range, not read yet, with the status 200, 206 or 416. Raises Passing."""
+        """The answer to a GET of a blob, or of a range: not read yet, of status 200, 206 or 416. Raises Passing."""
         headers = {"range": asked} if asked else {}
         question = Question("GET", self.url(place, f"blobs/{digest}"), headers, anywhere=True)
         try:
@@ -153,22 +181,25 @@ class Registry:
 
         Raises what other statuses mean; Passing where that may be over at the next try.
         """
+        way = -1
         for _ in range(MOST_CHALLENGES):
             shown = self._access.token
             with self._web.ask(question, self._access.show) as response:
                 if not (response.status_code == 401 and self._web.speaks_for(response.url)):
-                    self._access.prove(shown)
                     if response.status_code not in wanted:
                         self._refuse(response, place)
                     yield response
                     return
                 said(response)
                 challenge = response.headers.get("www-authenticate", "")
-            self._access.renew(challenge, shown)
+            way = self._access.renew(challenge, shown, way)
         raise Forbidden(f"{self.host.name} asks for one token after the other, and takes none")
 
-    def is_own(self, url: httpx.URL) -> bool:
-        return self._web.is_own(url)
+    def sent_to(self, response: httpx.Response, *names: str) -> str | None:
+        """The address that the first of these headers has, if we may be sent there. Raises ServerFailed."""
+        for text in filter(None, map(response.headers.get, names)):
+            return str(self._web.check(response.url.join(text), anywhere=True))
+        return None
 
     def _refuse(self, response: httpx.Response, place: Place) -> None:
         """Raises what an answer means that is none of those wanted."""

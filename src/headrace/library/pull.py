@@ -1,0 +1,121 @@
+"""A model from its registry into the store: what is missing of it, checked, and its name last.
+
+Whatever ends a pull (Ctrl-C, a kill, the power, a server that sends nothing), what was received stays for the next one,
+and nothing that is not whole can be found under a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from headrace.errors import FileInvalid, Unsupported
+from headrace.library.files import room_for
+from headrace.library.manifest import Layer, Manifest, parse
+from headrace.library.names import Name
+from headrace.library.progress import Progress, Report, short, unwatched
+from headrace.library.registry.client import Options, Place, Registry, connect
+from headrace.library.registry.fetch import Fetch, Incoming
+from headrace.library.store import Store
+from headrace.library.writing import Writing
+from headrace.machine import cache_folder
+
+MODELS: Final = ("model", "tensor")  # kinds of layers, of which a model has one at least
+SHOWN_BYTES: Final = 64 << 20  # checked, between two reports
+
+
+def pull(name: Name, store: Store, report: Report = unwatched, options: Options = Options()) -> Manifest:  # noqa: B008
+    """Brings a model into `store`, or up to date there. What is there already is not fetched again.
+
+    `report` is called in this thread; what it raises ends the pull. Raises Offline, Unreachable, Forbidden,
+    ModelNotFound, RequestInvalid, Unsupported, FileInvalid, StoreRefused, ServerFailed.
+    """
+    with connect(name, options) as registry:
+        place = Place(name.repository, str(name))
+        report(Progress("pulling manifest"))
+        manifest = parse(registry.manifest(place, name.tag), name)
+        if not any(map(manifest.of, MODELS)):
+            raise Unsupported(f"{name} is no model: {registry.host.name} has something else under this name")
+        with store.writing() as session:
+            session.keep(layer.digest for layer in manifest.blobs)
+            _check_room(store, manifest)
+            _Pull(registry, place, store, session, report).run(manifest.blobs)
+            report(Progress("writing manifest"))
+            session.put(name, manifest.raw)
+    report(Progress("success"))
+    return manifest
+
+
+class _Pull:
+    """The blobs of one model."""
+
+    def __init__(self, registry: Registry, place: Place, store: Store, session: Writing, report: Report) -> None:
+        self._registry, self._place = registry, place
+        self._store, self._session, self._report = store, session, report
+
+    def run(self, layers: Sequence[Layer]) -> None:
+        """What turns out damaged is fetched once more: an earlier download may have left it so."""
+        missing = [layer for layer in layers if not self._store.has(layer)]
+        for layer in layers:
+            if layer not in missing:
+                self._report(Progress.of("pulling", layer, layer.size))
+        if damaged := self._round(missing):
+            if still := self._round(list(damaged)):
+                raise next(iter(still.values()))
+
+    def _round(self, layers: Iterable[Layer]) -> dict[Layer, FileInvalid]:
+        """Fetches and checks; gives what is not what it should be. Locks are taken in the same order by everybody."""
+        with ExitStack() as stack:
+            blobs = [self._incoming(layer, stack) for layer in sorted(layers, key=lambda layer: layer.digest)]
+            blobs.sort(key=lambda blob: -blob.layer.size)
+            Fetch(self._registry, self._place).run(blobs, self._show)
+            return self._checked(blobs)
+
+    def _incoming(self, layer: Layer, stack: ExitStack) -> Incoming:
+        def waiting() -> None:
+            self._report(Progress(f"waiting for another pull of {short(layer.digest)}"))
+
+        partial = stack.enter_context(self._session.partial(layer.digest, layer.size, waiting=waiting))
+        return Incoming(layer, partial)
+
+    def _show(self, blob: Incoming) -> None:
+        self._report(Progress.of("pulling", blob.layer, blob.partial.received))
+
+    def _checked(self, blobs: Sequence[Incoming]) -> dict[Layer, FileInvalid]:
+        damaged = dict[Layer, FileInvalid]()
+        total, before = sum(blob.layer.size for blob in blobs), 0
+        for blob in blobs:
+            self._report(Progress("verifying sha256 digest", None, total, before))
+            try:
+                blob.partial.commit(self._checking(before, total))
+            except FileInvalid as error:
+                damaged[blob.layer] = error
+            before += blob.layer.size
+        return damaged
+
+    def _checking(self, before: int, total: int):  # type: ignore[no-untyped-def]
+        def watch(done: int, _: int) -> None:
+            if done % SHOWN_BYTES == 0:
+                self._report(Progress("verifying sha256 digest", None, total, before + done))
+
+        return watch
+
+
+def _check_room(store: Store, manifest: Manifest) -> None:
+    """For what is to be fetched, and for the packed copies of the weights in it, before the first byte of either."""
+    missing = [layer for layer in manifest.blobs if not store.has(layer)]
+    fetched = sum(layer.size - store.received(layer) for layer in missing)
+    packed = sum(layer.size for layer in missing if layer.kind in MODELS)
+    if _disk(store.root) == _disk(cache_folder()):
+        store.room_for(fetched + packed)
+    else:
+        store.room_for(fetched)
+        room_for(cache_folder(), packed)
+
+
+def _disk(folder: Path) -> int:
+    """That of the nearest folder above which is there."""
+    place = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return place.stat().st_dev
