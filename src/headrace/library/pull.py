@@ -6,7 +6,7 @@ and nothing that is not whole can be found under a name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -61,9 +61,8 @@ class _Pull:
         for layer in layers:
             if layer not in missing:
                 self._report(Progress.of("pulling", layer, layer.size))
-        if damaged := self._round(missing):
-            if still := self._round(list(damaged)):
-                raise next(iter(still.values()))
+        if missing and (damaged := self._round(missing)) and (still := self._round(damaged)):
+            raise next(iter(still.values()))
 
     def _round(self, layers: Iterable[Layer]) -> dict[Layer, FileInvalid]:
         """Fetches and checks; gives what is not what it should be. Locks are taken in the same order by everybody."""
@@ -95,7 +94,7 @@ class _Pull:
             before += blob.layer.size
         return damaged
 
-    def _checking(self, before: int, total: int):  # type: ignore[no-untyped-def]
+    def _checking(self, before: int, total: int) -> Callable[[int, int], None]:
         def watch(done: int, _: int) -> None:
             if done % SHOWN_BYTES == 0:
                 self._report(Progress("verifying sha256 digest", None, total, before + done))
@@ -106,6 +105,8 @@ class _Pull:
 def _check_room(store: Store, manifest: Manifest) -> None:
     """For what is to be fetched, and for the packed copies of the weights in it, before the first byte of either."""
     missing = [layer for layer in manifest.blobs if not store.has(layer)]
+    if not missing:
+        return
     fetched = sum(layer.size - store.received(layer) for layer in missing)
     packed = sum(layer.size for layer in missing if layer.kind in MODELS)
     if _disk(store.root) == _disk(cache_folder()):

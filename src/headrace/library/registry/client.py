@@ -18,8 +18,8 @@ import httpx
 
 from headrace.errors import Forbidden, HeadraceError, ModelNotFound, RequestInvalid, ServerFailed
 from headrace.library.manifest import DOCKER, LARGEST_BYTES, OCI, digest_of, is_digest
-from headrace.library.registry.access import Access
 from headrace.library.names import Name
+from headrace.library.registry.access import Access
 from headrace.library.registry.hosts import Host, host_of
 from headrace.library.registry.key import Key
 from headrace.library.registry.patience import USUAL, Clock, Passing, Patience, Settings, retry_after
@@ -51,7 +51,7 @@ class Options:
     clock: Clock | None = None
 
 
-def connect(name: Name, options: Options = Options(), *, push: bool = False) -> Registry:  # noqa: B008
+def connect(name: Name, options: Options = Options(), *, push: bool = False) -> Registry:
     """The registry that a name speaks of. Raises Offline, Forbidden, RequestInvalid."""
     host = host_of(name.host, plain=name.scheme == "http", also=options.also)
     key = Key(options.key or home_folder() / "id_ed25519")
