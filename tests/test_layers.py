@@ -23,6 +23,7 @@ TIERS = (
     ("checkpoint",),
     ("summary", "convert", "synthetic", "bench", "words", "remote"),
     ("budget", "binding", "reply", "answers"),
+    ("jobs",),
     ("model",),
     ("server",),
     ("cli",),
