@@ -21,6 +21,7 @@ from headrace.remote import RemoteModel
 from headrace.server.guard import Doors, Key
 from headrace.tools.loop import Tool, toolbox_of
 from tests.server.live import Live, running
+from tests.server.tiny import gated
 
 HEADRACE = [sys.executable, "-c", "from headrace.cli import main; main()"]
 WAIT_S = 60
@@ -155,10 +156,16 @@ def test_leaving_an_answer_frees_what_it_holds_at_the_server(live: Live, remote:
 
 
 def test_a_server_that_goes_down_says_so_in_mid_answer() -> None:
-    with running() as own, closing(RemoteModel(Server(own.url), "nano")) as remote:
-        events = remote.chat([{"role": "user", "content": "Hello"}], temperature=100.0, repeat_penalty=1.2)
-        next(events)
-        own.house.serving.go_down()
+    """As it goes down when it is told to end; the gate keeps the answer from being over before that."""
+    with (
+        running(grace_s=0) as own,
+        gated(own.house) as gate,
+        closing(RemoteModel(Server(own.url), "nano")) as remote,
+    ):
+        events = remote.chat([{"role": "user", "content": "What is the capital of France?"}])
+        gate.permits.release(5)  # of some dozens of steps
+        assert isinstance(next(events), Text)
+        own.server.should_exit = True
         with pytest.raises(ServerFailed, match="shutting down"):
             list(events)
 
