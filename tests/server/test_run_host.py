@@ -195,9 +195,12 @@ def test_ps_and_stop() -> None:
         assert json.loads(run("ps", "--json", "--host", own.url).stdout) == []
         assert run("stop", "nano", "--host", own.url).stdout == "nano was not loaded.\n"
         assert run("run", "nano", "Hi", "--keep-alive", "-1", "--host", own.url).returncode == 0
+        until(lambda: own.house.serving.models.list()[0].in_flight == 0)
         (facts,) = json.loads(run("ps", "--json", "--host", own.url).stdout)
         assert (facts["name"], facts["state"], facts["num_ctx"]) == ("nano:latest", "loaded", 4096)
         assert facts["size_bytes"] > 10**7
+        assert (facts["in_flight"], facts["running"], facts["waiting"]) == (0, 0, 0)
+        assert 0 < facts["cache_bytes"] < facts["cache_capacity_bytes"]
         assert facts["until"] is None
         assert "for ever" in run("ps", "--host", own.url).stdout
         assert run("stop", "NANO:latest", "--host", own.url).stdout == "Stopped NANO:latest.\n"
