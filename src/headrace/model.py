@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -26,6 +26,7 @@ from headrace.engine.residents import KEEP_ALIVE_S, Candidate, Residents, defaul
 from headrace.engine.scheduler import Scheduler
 from headrace.engine.snapshot import Snapshot
 from headrace.engine.speculation import MOST_DRAFTED, Drafter, PromptLookup
+from headrace.engine.status import CacheState, Status
 from headrace.engine.turns import Turns
 from headrace.errors import Busy, ContextExceeded, FileInvalid, ModelNotFound, RequestInvalid
 from headrace.events import Choice, Event
@@ -127,30 +128,6 @@ def candidate(
         return Model(source, num_ctx=window, threads=threads, kv=kv, cache_bytes=cache, turns=turns)
 
     return Candidate(need.weights + cache, load_it)
-
-
-@dataclass(frozen=True, slots=True)
-class CacheState:
-    """The prefix cache at one moment."""
-
-    tokens: int  # that can be found again
-    size_bytes: int  # of the blocks that hold something
-    capacity_bytes: int
-    evicted_blocks: int  # given up so far for want of memory
-    preempted: int  # how often a running sequence was put back into the queue
-
-    @classmethod
-    def of(cls, scheduler: Scheduler, block_bytes: int) -> CacheState:
-        cache = scheduler.cache
-        used = cache.count - len(cache.free)
-        kept = used - sum(len(one.blocks) - len(one.held) for one in scheduler.running)
-        return cls(
-            kept * cache.block_tokens,
-            used * block_bytes,
-            cache.count * block_bytes,
-            cache.evicted,
-            scheduler.preempted,
-        )
 
 
 class Model:
@@ -426,8 +403,15 @@ class Model:
         return self._engine.call(lambda scheduler, _: len(scheduler.cache.match(ids))) * core.BLOCK_TOKENS
 
     def cache(self) -> CacheState:
-        """What the prefix cache holds now."""
-        return self._engine.call(lambda scheduler, _: CacheState.of(scheduler, self._block_bytes))
+        """What the prefix cache holds now, as soon as the step that runs has ended."""
+        counts = self._engine.call(lambda scheduler, _: scheduler.counts())
+        return CacheState.of(counts, core.BLOCK_TOKENS, self._block_bytes)
+
+    def status(self) -> Status:
+        """How many are answered or wait, and what the prefix cache holds, as far as is known without any waiting."""
+        counts = self._engine.counts()
+        cache = CacheState.of(counts, core.BLOCK_TOKENS, self._block_bytes)
+        return Status(counts.running, counts.waiting, cache)
 
     def clear_cache(self) -> None:
         """Forgets what no running request uses."""
