@@ -31,7 +31,6 @@ async def embed(call: Call, asked: Embed) -> Reply:
         raise RequestInvalid(f"input has {len(texts)} texts: {MOST_TEXTS} is the most in one request")
     if asked.dimensions < 0:
         raise RequestInvalid(f"dimensions is {asked.dimensions} but should be a whole number from 1")
-    note(call.scope, model=name)
 
     def work(some: Sequence[str], model: Model, gone: Gone) -> tuple[list[list[float]], int]:
         prompts = [_within(model, text, num_ctx, asked.truncate) for text in some]
@@ -60,7 +59,6 @@ async def embeddings(call: Call, asked: Embeddings) -> Reply:
     """One vector of one text, at its own length."""
     name = shelved(call, asked.model).name
     num_ctx, kept_s = read_options(asked.options).num_ctx, keep_alive_s(asked.keep_alive)
-    note(call.scope, model=name)
 
     def work(model: Model, gone: Gone) -> list[float]:
         if not asked.prompt:
