@@ -17,7 +17,7 @@ from headrace.server.log import note
 from headrace.server.openai.completions import prompts_of
 from headrace.server.openai.errors import Dialect
 from headrace.server.serving import Gone
-from headrace.server.vectors import cut
+from headrace.server.vectors import cut, wanted
 from headrace.server.wire import Fields
 
 DIALECT = Dialect(prompt="input")
@@ -43,7 +43,7 @@ async def embed(call: Call, asked: Embedding) -> Reply:
     keep_alive_s = None if asked.keep_alive is None else seconds(asked.keep_alive, "keep_alive")
 
     def work(model: Model, gone: Gone) -> tuple[NDArray[np.float32], int]:
-        prompts = [model.prompt(one) for one in given]
+        prompts = [model.prompt(one) for one in wanted(given, gone)]
         whole = model.embed(prompts, asked.pooling, gone=gone)
         return cut(whole, asked.dimensions), sum(map(len, prompts))
 
