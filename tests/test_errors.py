@@ -45,6 +45,7 @@ from headrace.errors import (
     Unsupported,
     UserError,
 )
+from headrace.keys import Key
 from headrace.model import residents
 from headrace.server import guard, tokens, wire
 from headrace.server.ollama import library
@@ -197,7 +198,7 @@ def a_slow_body(**_: Any) -> None:
 
 
 def knock(headers: dict[str, str]) -> None:
-    doors = guard.Doors.of([guard.Key("secret", frozenset({"infer"}))], (), ())
+    doors = guard.Doors.of([Key("secret", frozenset({"infer"}))], (), ())
     guard.Guard(None, doors, None)._check_key("/api/push", Headers(headers))  # type: ignore[arg-type]
 
 

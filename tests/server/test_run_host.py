@@ -17,8 +17,9 @@ import headrace
 from headrace.connection import Server
 from headrace.errors import ContextExceeded, ModelNotFound, RequestInvalid, ServerFailed
 from headrace.events import Done, Event, Text, ToolCall, ToolResult
+from headrace.keys import Key
 from headrace.remote import RemoteModel
-from headrace.server.guard import Doors, Key
+from headrace.server.guard import Doors
 from headrace.tools.loop import Tool, toolbox_of
 from tests.server.live import Live, running
 from tests.server.tiny import gated
@@ -188,9 +189,12 @@ def test_a_server_that_goes_down_says_so_in_mid_answer() -> None:
             list(events)
 
 
-def test_keys() -> None:
-    with running(doors=Doors([Key("secret")])) as own:
+def test_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable as the server has it is that of its clients, too."""
+    with running(doors=Doors([Key("secret", frozenset({"infer"})), Key("other")])) as own:
         assert run("ps", "--host", own.url).returncode == 2
+        monkeypatch.setenv("HEADRACE_API_KEY", "secret:infer other")
+        assert run("ps", "--host", own.url).returncode == 0
         with closing(RemoteModel(Server(own.url, "secret"), "nano")) as remote:
             assert list(remote.chat([{"role": "user", "content": "Hi"}], num_predict=1))
 
