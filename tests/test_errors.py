@@ -45,6 +45,7 @@ from headrace.errors import (
     Unsupported,
     UserError,
 )
+from headrace.keys import Key
 from headrace.model import residents
 from headrace.server import guard, tokens, wire
 from headrace.server.ollama import library
@@ -197,12 +198,12 @@ def a_slow_body(**_: Any) -> None:
 
 
 def knock(headers: dict[str, str]) -> None:
-    doors = guard.Doors.of([guard.Key("secret", frozenset({"infer"}))], (), ())
+    doors = guard.Doors.of([Key("secret", frozenset({"infer"}))], (), ())
     guard.Guard(None, doors, None)._check_key("/api/push", Headers(headers))  # type: ignore[arg-type]
 
 
 def a_push(**_: Any) -> None:
-    call: Any = SimpleNamespace(house=SimpleNamespace(shelf=Shelf()))
+    call: Any = SimpleNamespace(model=Shelf().find)
     asyncio.run(library.push(call, wire.convert({"model": "nano"}, library.Push)))
 
 
