@@ -688,7 +688,7 @@ class Model:
         if not job.prompt:
             raise RequestInvalid("the prompt is empty: there is nothing that the model could continue")
         if len(job.prompt) >= num_ctx + (job.sampling.num_predict == 0):
-            raise ContextExceeded(len(job.prompt), num_ctx)
+            raise ContextExceeded(len(job.prompt), num_ctx, self.num_ctx)
 
     def _answers(self, jobs: Sequence[_Job], n: int = 1) -> Answers:
         """`n` answers to each job, all together."""
