@@ -70,7 +70,8 @@ class Store:
 
     def listed(self) -> list[Listed]:
         """All models with their figures; those that are broken too."""
-        return sorted((self._listed(name, place) for name, place in self._placed()), key=lambda one: one.name)
+        found = (self._listed(name, place) for name, place in self._placed())
+        return sorted(filter(None, found), key=lambda one: one.name)
 
     def manifest(self, name: Name) -> Manifest:
         """Raises ModelNotFound, which suggests names that are near; FileInvalid."""
@@ -244,14 +245,19 @@ class Store:
             f"there is {', '.join(near)}" if near else f"`headrace pull {name}` may bring it"
         )
 
-    def _listed(self, name: Name, place: Path) -> Listed:
+    def _listed(self, name: Name, place: Path) -> Listed | None:
+        """None for what is gone by now."""
         modified = datetime.fromtimestamp(0, UTC)
         try:
             modified = datetime.fromtimestamp(place.stat().st_mtime, UTC)
-            manifest = self.manifest(name)
+            manifest = parse(read_small(place, LARGEST_BYTES), name)
+        except FileNotFoundError:
+            return None
         except (HeadraceError, OSError) as error:
             return Listed(name, "", 0, modified, str(error))
         missing = [layer for layer in manifest.blobs if not self.has(layer)]
+        if missing and not _still_holds(place, manifest.raw):  # removed or replaced between the two looks
+            return self._listed(name, place)
         problem = f"{len(missing)} of its {len(manifest.blobs)} blobs are missing: pull it again" if missing else None
         return Listed(name, manifest.digest, manifest.size_bytes, modified, problem)
 
@@ -304,6 +310,13 @@ class Store:
 
 def _after(before: int, total: int, progress: Progress) -> Progress:
     return lambda done, _: progress(before + done, total)
+
+
+def _still_holds(place: Path, raw: bytes) -> bool:
+    try:
+        return read_small(place, LARGEST_BYTES) == raw
+    except (FileNotFoundError, FileInvalid):
+        return False
 
 
 def _entries(folder: Path) -> list[Path]:
