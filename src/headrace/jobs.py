@@ -207,6 +207,8 @@ class Jobs:
     def _prompt(self, messages: Sequence[Message], chat: _Chat) -> window.Prompt:
         """The prompt of a conversation, or of what of it fits the window, and what was left out."""
         tokenizer, think = self.source.tokenizer, chat.form.think
+        if not chat.after:
+            messages = self.source.preset.before(messages)
         switch = {} if think is None else {"enable_thinking": think}  # for templates that have one
         if chat.goes_on:
             switch["continue_final_message"] = True

@@ -179,7 +179,7 @@ async def _idle(call: Call, asked: Asked, name: str, shape: Shape) -> Reply:
     else:
         await call.house.serving.call(name, lambda _: None, kept_s)
         reason = "load"
-    note(call.scope, model=name, reason=reason)
+    note(call.scope, reason=reason)
     return Reply.json(_chunk(asked.model, shape, Piece(end={"done_reason": reason})))
 
 
@@ -210,7 +210,7 @@ async def _lines(model: str, shape: Shape, pieces: AsyncGenerator[Piece]) -> Asy
 
 
 async def _pieces(call: Call, asked: Asked, name: str, ask: Ask, told: _Told) -> AsyncGenerator[Piece]:
-    note(call.scope, model=name, stream=asked.stream)
+    note(call.scope, stream=asked.stream)
     async with call.house.serving.answering(name, ask, keep_alive_s(asked.keep_alive)) as running:
         async for choice in running:
             if piece := told.piece(choice.event, running, asked):

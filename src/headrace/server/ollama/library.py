@@ -256,9 +256,9 @@ async def pull(call: Call, asked: Pull) -> Reply | Stream:
     shelf = call.house.shelf
     if not shelf.has(asked.either):
         raise NotServed(f"pull: this server cannot fetch {asked.either!r}: it has {', '.join(shelf.names())}")
+    model = call.model(asked.either)
     if not asked.stream:
         return Reply.json({"status": "success"})
-    model = shelf.find(asked.either)
     facts = await asyncio.to_thread(shelf.facts, model.name)
     return Stream(NDJSON, _pulled(model, facts), last_words)
 
