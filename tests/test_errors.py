@@ -48,6 +48,7 @@ from headrace.errors import (
 from headrace.keys import Key
 from headrace.model import residents
 from headrace.server import guard, tokens, wire
+from headrace.server.endpoint import Call
 from headrace.server.ollama import library
 from headrace.server.serving import Serving
 from headrace.server.shelf import Shelf
@@ -203,7 +204,8 @@ def knock(headers: dict[str, str]) -> None:
 
 
 def a_push(**_: Any) -> None:
-    call: Any = SimpleNamespace(house=SimpleNamespace(shelf=Shelf()))
+    house: Any = SimpleNamespace(shelf=Shelf())
+    call = Call(house, {})
     asyncio.run(library.push(call, wire.convert({"model": "nano"}, library.Push)))
 
 
