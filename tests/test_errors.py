@@ -18,6 +18,7 @@ from starlette.datastructures import Headers
 
 import headrace
 from headrace import checkpoint, cli, errors, model
+from headrace.cli._advice import of_flags
 from headrace.connection import Server
 from headrace.engine import core
 from headrace.errors import (
@@ -37,6 +38,7 @@ from headrace.errors import (
     NotServed,
     RequestInvalid,
     ServerFailed,
+    StoreRefused,
     TemplateInvalid,
     TooLarge,
     ToolFailed,
@@ -46,6 +48,7 @@ from headrace.errors import (
     UserError,
 )
 from headrace.keys import Key
+from headrace.library.store import Store
 from headrace.model import residents
 from headrace.server import guard, tokens, wire
 from headrace.server.endpoint import Call
@@ -209,6 +212,12 @@ def a_push(**_: Any) -> None:
     asyncio.run(library.push(call, wire.convert({"model": "nano"}, library.Push)))
 
 
+def a_link_in_the_library(tmp_path: Path, **_: Any) -> None:
+    (tmp_path / "blobs").symlink_to(tmp_path)
+    with Store(tmp_path).writing() as session:
+        session.add(b"data", "text/plain")
+
+
 def an_answer_that_takes_too_long(**_: Any) -> None:
     async def ask_it() -> None:
         with residents() as models:
@@ -303,14 +312,14 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
     "a prompt that is too long": (
         lambda gguf, **_: ask(gguf, [{"role": "user", "content": "x" * 100}]),
         ContextExceeded,
-        "the prompt has 117 tokens but the context window holds 64: shorten it, ask for a larger window with "
-        "--num-ctx, or let it be cut with --context",
+        "the prompt has 117 tokens but the context window holds 64: shorten it, load the model with a larger num_ctx, "
+        "or let chat and generate cut it with context='truncate'",
     ),
     "a prompt that the cache has no memory for": (
         lambda gguf, **_: ask_with_a_small_cache(gguf, [{"role": "user", "content": "x" * 100}]),
         CacheExceeded,
-        "the prompt has 117 tokens but the cache has memory for 64: shorten it, or give the cache more with "
-        "--cache-bytes",
+        "the prompt has 117 tokens but the cache has memory for 64: shorten it, or load the model with more "
+        "cache_bytes",
     ),
     "a parameter out of its range": (
         lambda gguf, **_: ask(gguf, temperature=-1),
@@ -385,6 +394,11 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
         NotServed,
         "push: this server cannot send models anywhere yet",
     ),
+    "a link where the library writes": (
+        a_link_in_the_library,
+        StoreRefused,
+        "{tmp_path}/blobs should be a folder and is a link or a file: move it away",
+    ),
     "a request that takes too long": (
         an_answer_that_takes_too_long,
         DeadlineExceeded,
@@ -418,7 +432,8 @@ def test_what_goes_wrong_is_one_sentence(
     with pytest.raises(SystemExit) as stopped:
         cli.fail(raised.value)
     assert stopped.value.code == OUTCOMES[kind].exit_code
-    assert capsys.readouterr().err == f"Error: {raised.value}\n"
+    said = of_flags(raised.value) if kind in (ContextExceeded, CacheExceeded) else str(raised.value)
+    assert capsys.readouterr().err == f"Error: {said}\n"
 
 
 def test_every_kind_is_provoked() -> None:

@@ -515,7 +515,7 @@ class Model:
         check_size("n", n, MOST_ANSWERS)
         self._check_files()
         for job in jobs:
-            job.check()
+            job.check(self.num_ctx)
         groups = [[self._sequence(job, number) for number in range(n)] for job in jobs]
         replies = [job.reply(self.detokenize) for job in jobs for _ in range(n)]
         return Answers(groups, replies, self._engine.submit, [job.prompt for job in jobs])

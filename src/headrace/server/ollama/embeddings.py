@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from headrace.engine.options import read as read_options
 from headrace.errors import ContextExceeded, RequestInvalid
 from headrace.model import Model
 from headrace.server.endpoint import Call, Reply
 from headrace.server.log import note
 from headrace.server.ollama.dialect import ns, shelved
-from headrace.server.ollama.options import read as read_options
 from headrace.server.ollama.requests import Embed, Embeddings, keep_alive_s
 from headrace.server.serving import Gone
 from headrace.server.vectors import cut, wanted
@@ -69,5 +69,5 @@ def _within(model: Model, text: str, num_ctx: int | None, truncate: bool) -> lis
     """The ids of a text, or of its beginning where it is too long and may be cut. Raises ContextExceeded."""
     ids, most = model.prompt(text), min(num_ctx or model.num_ctx, model.num_ctx)
     if len(ids) > most and not truncate:
-        raise ContextExceeded(len(ids), most)
+        raise ContextExceeded(len(ids), most, model.num_ctx)
     return ids[:most]
