@@ -33,6 +33,9 @@ CACHE = ("tests/engine/test_cache.py",)
 OUTPUTS = ("tests/test_outputs.py",)
 CORE = ("tests/engine/test_core.py",)
 RESIDENTS = ("tests/engine/test_residents.py",)
+BUDGET = ("tests/test_budget.py",)
+PS = ("tests/server/test_ollama_ps.py",)
+GUARD = ("tests/server/test_guard.py",)
 TURNS = ("tests/engine/test_turns.py",)
 LOOPS = ("tests/engine/test_repetition.py",)
 WINDOW = ("tests/text/test_window.py",)
@@ -163,7 +166,7 @@ MUTATIONS = (
     Mutation(P + "engine/turns.py", "if first is None or first.used_s - self._least_used() <= LEAD_S:", "if True:", TURNS),
     Mutation(P + "engine/turns.py", "return first if self._clock() - self._since >= PATIENCE_S else None", "return None", TURNS),
     Mutation(P + "engine/turns.py", "        if self._stepping:\n", "        if False:\n", TURNS),
-    Mutation(P + "engine/engine.py", "            if self._scheduler.idle:\n                self._turn.rest()\n", "", TURNS),
+    Mutation(P + "engine/engine.py", "self._scheduler.counts()\n                self._turn.rest()\n", "self._scheduler.counts()\n", TURNS),
     Mutation(P + "engine/engine.py", "            with self._turn:\n                rows", "            if True:\n                rows", TURNS),
     Mutation(P + "engine/residents.py", "(not other.idle, other.used)", "(not other.idle, -other.used)", RESIDENTS),
     Mutation(P + "engine/residents.py", "(not other.idle, other.used)", "(other.used,)", RESIDENTS),
@@ -243,7 +246,14 @@ MUTATIONS = (
     Mutation(P + "server/durations.py", "return math.inf if value < 0 else float(value)", "return float(value)", DURATIONS),
     Mutation(P + "server/ollama/answers.py", 'REASONS.get(done.reason, "stop")', '"stop"', OLLAMA),
     Mutation(P + "server/ollama/answers.py", 'goes_on = messages[-1]["role"] == "assistant" and bool(last.content) and not last.tool_calls', "goes_on = False", OLLAMA),
-    Mutation(P + "server/ollama/answers.py", '"truncate" if asked.truncate else "shift" if asked.shift else "error"', '"truncate" if asked.truncate else "error"', OLLAMA),
+    Mutation(P + "server/ollama/requests.py", '"truncate" if asked.truncate else "shift" if asked.shift else "error"', '"truncate" if asked.truncate else "error"', OLLAMA),
+    Mutation(P + "server/ollama/requests.py", 'if said != "truncate":', "if True:", OLLAMA),
+    Mutation(P + "server/ollama/library.py", "    if model is None:\n", "    if False:\n", PS),
+    Mutation(P + "engine/engine.py", "self._counts = self._scheduler.counts()\n                if parts:", "if parts:", ENGINE),
+    Mutation(P + "engine/residents.py", 'if entry and entry.state == "loaded" else None', "if entry else None", RESIDENTS),
+    Mutation(P + "budget.py", "        left -= some.pop(0)\n", "        some.pop(0)\n", BUDGET),
+    Mutation(P + "budget.py", "least = sum(sorted((other.least for other in others), reverse=True)[:count])", "least = sum(sorted(other.least for other in others)[:count])", BUDGET),
+    Mutation(P + "keys.py", "return Key.of(first).secret or None", "return first or None", GUARD),
     Mutation(P + "server/ollama/answers.py", '"logprobs": asked.top_logprobs if asked.logprobs else None,', '"logprobs": asked.top_logprobs or None,', OLLAMA),
     Mutation(P + "server/ollama/answers.py", "waiting, self.logprobs = self.logprobs, []", "waiting = self.logprobs", OLLAMA_CLIENT),
     Mutation(P + "server/ollama/answers.py", "self.logprobs = []  # those", "pass  # those", OLLAMA_CLIENT),
