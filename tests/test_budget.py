@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import headrace
-from headrace import CacheExceeded, Done, RequestInvalid, Text, checkpoint, model, packaged
+from headrace import CacheExceeded, Done, RequestInvalid, Text, checkpoint, loading, model, packaged
 from headrace.budget import CACHED_WINDOWS, SMALL_WINDOW, Claim, Need
 from headrace.engine.core import BLOCK_TOKENS
 from headrace.loading import candidate, claim, residents
@@ -40,7 +40,8 @@ def need(gguf: Path) -> Need:
 
 def give(monkeypatch: pytest.MonkeyPatch, size_bytes: int | None) -> None:
     """A machine with so much memory."""
-    monkeypatch.setattr(model, "memory_bytes", lambda: size_bytes)
+    for module in (model, loading):
+        monkeypatch.setattr(module, "memory_bytes", lambda: size_bytes)
 
 
 def said(events: Any) -> tuple[str, Done]:

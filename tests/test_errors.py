@@ -17,7 +17,7 @@ import pytest
 from starlette.datastructures import Headers
 
 import headrace
-from headrace import checkpoint, cli, errors, loading
+from headrace import checkpoint, cli, errors, loading, model
 from headrace.cli._advice import of_flags
 from headrace.connection import Server
 from headrace.engine import core

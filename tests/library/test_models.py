@@ -158,7 +158,7 @@ def test_a_name_that_is_not_here(library: Library) -> None:
         library.find("tiny:two")
     with pytest.raises(ModelNotFound, match=r"did you mean lfm2:8b or "):
         library.find("lfm2:8bb")
-    with pytest.raises(ModelNotFound, match="'xyzzy' not found: `headrace list` shows those"):
+    with pytest.raises(ModelNotFound, match="there is no model 'xyzzy': `headrace list` shows those"):
         library.find("xyzzy")
 
 
