@@ -41,6 +41,7 @@ from headrace.library.partial import journal_of, places
 from headrace.library.writing import DIGEST_LINE, PINS, Writing
 
 KEPT_S: Final = 7 * 86_400  # what nothing refers to, and what is left of a download, stays so long for its resumption
+FOLDERS: Final = ("blobs", "manifests", "partial", "sessions")
 BLOCK_BYTES: Final = 512  # of st_blocks, everywhere
 
 
@@ -194,7 +195,8 @@ class Store:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Alone among those who change what is referred to: for moments only."""
-        make_folder(self.root)
+        for folder in FOLDERS:
+            make_folder(self.root, folder)
         with locked(self.root / "lock"):
             yield
 
@@ -222,7 +224,7 @@ class Store:
         freed = 0
         for folder in _entries(self.root / "sessions"):
             if not is_held(folder / PINS):
-                freed += sum(file.lstat().st_size for file in _entries(folder))
+                freed += sum(map(_size, _entries(folder)))
                 shutil.rmtree(folder, ignore_errors=True)
         return freed
 
@@ -273,9 +275,8 @@ class Store:
         freed = 0
         for digest in gone:
             path = self.blob(digest)
-            with suppress(FileNotFoundError):
-                freed += path.lstat().st_size
-                path.unlink()
+            freed += _size(path)
+            path.unlink(missing_ok=True)
         return freed
 
     def _referred(self) -> set[str]:
@@ -318,6 +319,14 @@ def _still_holds(place: Path, raw: bytes) -> bool:
         return read_small(place, LARGEST_BYTES) == raw
     except (FileNotFoundError, FileInvalid):
         return False
+
+
+def _size(path: Path) -> int:
+    """0 for what is gone: a session that ends takes its files away itself."""
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _entries(folder: Path) -> list[Path]:
