@@ -53,9 +53,9 @@ def disk_errors(path: Path) -> Iterator[None]:
 def room_for(folder: Path, size_bytes: int) -> None:
     """Raises StoreRefused if the disk of `folder`, which need not exist yet, has no room for that much."""
     place = folder.absolute()
-    while not place.exists():
-        place = place.parent
     with disk_errors(place):
+        while not place.exists():
+            place = place.parent
         free = shutil.disk_usage(place).free
     if free < size_bytes + SPARE_BYTES:
         raise StoreRefused(
