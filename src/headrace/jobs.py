@@ -52,12 +52,13 @@ class Job:
     def reply(self, decode: Decode) -> ReplyEvents:
         return ReplyEvents(decode, self.parser and self.parser(), self.dropped)
 
-    def check(self) -> None:
-        """Raises RequestInvalid and ContextExceeded for a prompt that cannot be answered."""
+    def check(self, model_ctx: int) -> None:
+        """Raises RequestInvalid and ContextExceeded for a prompt that cannot be answered; `model_ctx` is the model's
+        own window."""
         if not self.prompt:
             raise RequestInvalid("the prompt is empty: there is nothing that the model could continue")
         if len(self.prompt) >= self.num_ctx + (self.sampling.num_predict == 0):
-            raise ContextExceeded(len(self.prompt), self.num_ctx)
+            raise ContextExceeded(len(self.prompt), self.num_ctx, model_ctx)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +252,13 @@ def _asked(logprobs: int | None, experts: bool) -> Asked:
     if isinstance(logprobs, bool) or not isinstance(logprobs, int) or not 0 <= logprobs <= MOST_LOGPROBS:
         raise RequestInvalid(f"logprobs is {logprobs!r} but should be a whole number from 0 to {MOST_LOGPROBS}")
     return Asked(logprobs, experts=experts)
+
+
+def window_of(source: Checkpoint, num_ctx: int | None) -> int:
+    """In tokens: what was asked for, else the model's own. Raises RequestInvalid."""
+    tokens = source.context_length if num_ctx is None else num_ctx
+    check_size("num_ctx", tokens, source.backbone.max_position_embeddings)
+    return tokens
 
 
 def check_size(name: str, value: int, most: int) -> None:

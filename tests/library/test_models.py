@@ -154,11 +154,11 @@ def test_a_model_that_cannot_be_loaded(library: Library) -> None:
 
 def test_a_name_that_is_not_here(library: Library) -> None:
     install(library.store, "tiny:one")
-    with pytest.raises(ModelNotFound, match=r"model 'tiny:two' not found: did you mean tiny:one\? `headrace list`"):
+    with pytest.raises(ModelNotFound, match=r"there is no model 'tiny:two': did you mean tiny:one\? `headrace list`"):
         library.find("tiny:two")
     with pytest.raises(ModelNotFound, match=r"did you mean lfm2:8b or "):
         library.find("lfm2:8bb")
-    with pytest.raises(ModelNotFound, match="'xyzzy' not found: `headrace list` shows those"):
+    with pytest.raises(ModelNotFound, match="there is no model 'xyzzy': `headrace list` shows those"):
         library.find("xyzzy")
 
 

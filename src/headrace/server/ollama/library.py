@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from headrace import __version__
 from headrace.engine.residents import Resident
 from headrace.errors import HeadraceError, NotServed, RequestInvalid
 from headrace.model import Model
@@ -204,6 +205,7 @@ async def show(call: Call, asked: Show) -> Reply:
             "model_info": _model_info(model.name, facts, asked.verbose),
             "capabilities": _capabilities(facts),
             "modified_at": rfc3339(model.modified),
+            "headrace": {"version": __version__},
         }
     )
 
@@ -254,9 +256,9 @@ async def pull(call: Call, asked: Pull) -> Reply | Stream:
     shelf = call.house.shelf
     if not shelf.has(asked.either):
         raise NotServed(f"pull: this server cannot fetch {asked.either!r}: it has {', '.join(shelf.names())}")
+    model = call.model(asked.either)
     if not asked.stream:
         return Reply.json({"status": "success"})
-    model = shelf.find(asked.either)
     facts = await asyncio.to_thread(shelf.facts, model.name)
     return Stream(NDJSON, _pulled(model, facts), last_words)
 
