@@ -140,7 +140,7 @@ class Library:
 
 def read(store: Store, name: Name) -> Found:
     """A model of a store. Raises ModelNotFound, FileInvalid; Unsupported for one that is no single GGUF file."""
-    manifest = store.manifest(name)
+    manifest, name = store.manifest(name), store.spelled(name)
     texts = _Texts(store, name, manifest)
     models = manifest.of("model")
     if manifest.of("adapter"):
