@@ -17,7 +17,8 @@ import pytest
 from starlette.datastructures import Headers
 
 import headrace
-from headrace import checkpoint, cli, errors, model
+from headrace import checkpoint, cli, errors, loading, model
+from headrace.cli._advice import of_flags
 from headrace.connection import Server
 from headrace.engine import core
 from headrace.errors import (
@@ -46,9 +47,11 @@ from headrace.errors import (
     Unsupported,
     UserError,
 )
+from headrace.keys import Key
 from headrace.library.store import Store
-from headrace.model import residents
+from headrace.loading import residents
 from headrace.server import guard, tokens, wire
+from headrace.server.endpoint import Call
 from headrace.server.ollama import library
 from headrace.server.serving import Serving
 from headrace.server.shelf import Shelf
@@ -168,7 +171,7 @@ def ask_after_closing(gguf: Path, **_: Any) -> None:
 
 
 def two_at_once(gguf: Path, **_: Any) -> None:
-    with model.residents(max_models=1) as models, models.lease(str(gguf)), models.lease("nano", timeout_s=0):
+    with loading.residents(max_models=1) as models, models.lease(str(gguf)), models.lease("nano", timeout_s=0):
         pass
 
 
@@ -199,12 +202,13 @@ def a_slow_body(**_: Any) -> None:
 
 
 def knock(headers: dict[str, str]) -> None:
-    doors = guard.Doors.of([guard.Key("secret", frozenset({"infer"}))], (), ())
+    doors = guard.Doors.of([Key("secret", frozenset({"infer"}))], (), ())
     guard.Guard(None, doors, None)._check_key("/api/push", Headers(headers))  # type: ignore[arg-type]
 
 
 def a_push(**_: Any) -> None:
-    call: Any = SimpleNamespace(house=SimpleNamespace(shelf=Shelf()))
+    house: Any = SimpleNamespace(shelf=Shelf())
+    call = Call(house, {})
     asyncio.run(library.push(call, wire.convert({"model": "nano"}, library.Push)))
 
 
@@ -229,7 +233,8 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
     "a name that is no model": (
         lambda **_: headrace.load("nanoo").close(),
         ModelNotFound,
-        "there is no model 'nanoo': give 'nano', 'smollm2', a GGUF file, or a model folder",
+        "there is no model 'nanoo': `headrace list` shows those that are here, and with --available those that can be "
+        "pulled; a GGUF file or a model folder can be given, too",
     ),
     "a folder that is no model": (
         lambda tmp_path, **_: headrace.load(tmp_path).close(),
@@ -308,14 +313,14 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
     "a prompt that is too long": (
         lambda gguf, **_: ask(gguf, [{"role": "user", "content": "x" * 100}]),
         ContextExceeded,
-        "the prompt has 117 tokens but the context window holds 64: shorten it, ask for a larger window with "
-        "--num-ctx, or let it be cut with --context",
+        "the prompt has 117 tokens but the context window holds 64: shorten it, load the model with a larger num_ctx, "
+        "or let chat and generate cut it with context='truncate'",
     ),
     "a prompt that the cache has no memory for": (
         lambda gguf, **_: ask_with_a_small_cache(gguf, [{"role": "user", "content": "x" * 100}]),
         CacheExceeded,
-        "the prompt has 117 tokens but the cache has memory for 64: shorten it, or give the cache more with "
-        "--cache-bytes",
+        "the prompt has 117 tokens but the cache has memory for 64: shorten it, or load the model with more "
+        "cache_bytes",
     ),
     "a parameter out of its range": (
         lambda gguf, **_: ask(gguf, temperature=-1),
@@ -363,7 +368,7 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
     "a field that a request cannot have": (
         lambda **_: wire.decode(b'{"promt": "x"}', tokens.Tokenize, wire.Limits()),
         FieldRefused,
-        "promt: it is not supported here, and would change the answer",
+        "promt: it is not supported here, and would change the answer: did you mean prompt?",
     ),
     "a form that is too large": (
         lambda **_: wire.check_form("format", {"enum": ["x" * 30_000]}, wire.Limits(form_bytes=20_000)),
@@ -428,7 +433,8 @@ def test_what_goes_wrong_is_one_sentence(
     with pytest.raises(SystemExit) as stopped:
         cli.fail(raised.value)
     assert stopped.value.code == OUTCOMES[kind].exit_code
-    assert capsys.readouterr().err == f"Error: {raised.value}\n"
+    said = of_flags(raised.value) if kind in (ContextExceeded, CacheExceeded) else str(raised.value)
+    assert capsys.readouterr().err == f"Error: {said}\n"
 
 
 def test_every_kind_is_provoked() -> None:

@@ -14,16 +14,20 @@ import headrace
 
 ROOT = Path(headrace.__file__).parent
 TIERS = (
-    ("errors", "events", "nano", "_core"),
-    ("packaged", "plan", "machine", "transcript", "connection"),
+    ("errors", "events", "nano", "preset", "_core"),
+    ("packaged", "plan", "machine", "transcript", "connection", "keys"),
     ("weights",),
     ("reference", "models", "text"),
-    ("engine", "tools", "library"),
+    ("engine", "tools"),
+    ("shapes",),
+    ("library",),
     ("defaults",),
     ("checkpoint",),
     ("summary", "convert", "synthetic", "bench", "words", "remote"),
     ("budget", "binding", "reply", "answers"),
+    ("jobs",),
     ("model",),
+    ("loading",),
     ("server",),
     ("cli",),
 )

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from headrace import __version__
+from headrace.cli._advice import of_flags
 from headrace.errors import OUTCOMES, HeadraceError
 
 FAILURE, INTERRUPTED = 1, 130
@@ -55,5 +56,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 def fail(error: HeadraceError) -> Any:
     """Says what is wrong, in its one sentence, and exits."""
-    click.echo(f"Error: {error}", err=True)
+    click.echo(f"Error: {of_flags(error)}", err=True)
     sys.exit(OUTCOMES[type(error)].exit_code)

@@ -153,7 +153,9 @@ def sampling_options(command: Command) -> Command:
 @click.option(
     "--keep-alive",
     metavar="DURATION",
-    help="How long /load keeps the former model, or the server this one: 5m, 300, -1.",
+    help="How long /load keeps the former model, or the server this one: 5m, 300, -1. The variable is for servers: it "
+    "counts with --host.",
+    **set_by("KEEP_ALIVE"),
 )
 @click.option("--hide-thinking", is_flag=True, help="Do not show what the model thinks aloud.")
 @click.option("--nowordwrap", is_flag=True, help="Print what the model writes as it is: no wrapping, no Markdown.")
@@ -193,7 +195,7 @@ def command(
 
     With --host, MODEL is the name of a model that the server has.
     """
-    keep_alive_s = None if keep_alive is None else duration_s(keep_alive)
+    keep_alive_s = _kept_s(keep_alive, host)
     _check_place(host)
     form = read_form(format_, grammar)
     system = read_system(system, system_file)
@@ -235,6 +237,14 @@ def command(
             converse(session)
         elif not session.answer(question):
             sys.exit(1)
+
+
+def _kept_s(keep_alive: str | None, host: str | None) -> float | None:
+    """What a server is told by the variable must not make a conversation here hold two models."""
+    source = click.get_current_context().get_parameter_source("keep_alive")
+    if keep_alive is None or (host is None and source is ParameterSource.ENVIRONMENT):
+        return None
+    return duration_s(keep_alive)
 
 
 def _check_place(host: str | None) -> None:

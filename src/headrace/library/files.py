@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import stat
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from headrace.errors import Busy, FileInvalid, StoreRefused
 
@@ -20,7 +21,11 @@ PIECE_BYTES: Final = 1 << 20  # read at a time
 POLL_S: Final = 0.05  # how often a lock that others hold is tried again
 SPARE_BYTES: Final = 64 << 20  # of a disk, that a download leaves free
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+_ADVICE = (
+    ((errno.EACCES, errno.EPERM, errno.EROFS), "mend its rights"),
+    ((errno.ELOOP, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY), "move it away"),
+    ((errno.ENOLCK, errno.ENOTSUP), "put the library on a disk that has file locks, with HEADRACE_HOME"),
+)
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -35,22 +40,22 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = Path(error.filename) if isinstance(error.filename, str) else path
+        place = error.filename2 or error.filename or path  # where something was to go, else what it was
         if error.errno in _NO_ROOM:
             raise StoreRefused(
                 f"{path}: there is no room left on this disk: free some space, or set HEADRACE_HOME to a folder on "
                 "another one"
             ) from None
-        advice = "mend its rights" if error.errno in _NO_RIGHT else "is the disk sound?"
+        advice = next((advice for errors, advice in _ADVICE if error.errno in errors), "is the disk sound?")
         raise StoreRefused(f"{place} cannot be read or written ({error.strerror or error}): {advice}") from None
 
 
 def room_for(folder: Path, size_bytes: int) -> None:
     """Raises StoreRefused if the disk of `folder`, which need not exist yet, has no room for that much."""
     place = folder.absolute()
-    while not place.exists():
-        place = place.parent
     with disk_errors(place):
+        while not place.exists():
+            place = place.parent
         free = shutil.disk_usage(place).free
     if free < size_bytes + SPARE_BYTES:
         raise StoreRefused(
@@ -73,10 +78,10 @@ def make_folder(root: Path, *parts: str) -> Path:
     return folder
 
 
-def is_plain_file(path: Path, size: int | None = None) -> bool:
-    """Whether it is a file of its own, not a link, and of that size."""
+def is_plain_file(path: Path, size: int | None = None, *, follow: bool = False) -> bool:
+    """Whether it is a file, of that size; and one of its own, not a link, unless that is to be followed."""
     with suppress(OSError):
-        found = path.lstat()
+        found = path.stat(follow_symlinks=follow)
         return stat.S_ISREG(found.st_mode) and size in (None, found.st_size)
     return False
 
@@ -106,6 +111,17 @@ def read_small(path: Path, most_bytes: int) -> bytes:
     if len(data) > most_bytes:
         raise FileInvalid(path, f"it has more than {most_bytes} bytes, which is the most that is read")
     return data
+
+
+def read_object(path: Path, most_bytes: int) -> dict[str, Any]:
+    """The JSON object in a small file. Raises what `read_small` does."""
+    try:
+        found = json.loads(read_small(path, most_bytes))
+    except (ValueError, RecursionError):
+        raise FileInvalid(path, "it is not JSON") from None
+    if not isinstance(found, dict):
+        raise FileInvalid(path, "it is not a JSON object")
+    return found
 
 
 def sha256_of(path: Path, progress: Progress = silent) -> str:

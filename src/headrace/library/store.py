@@ -38,9 +38,10 @@ from headrace.library.files import (
 from headrace.library.manifest import LARGEST_BYTES, Layer, Manifest, digests_in, is_digest, parse
 from headrace.library.names import Name
 from headrace.library.partial import journal_of, places
-from headrace.library.writing import DIGEST_LINE, PINS, Writing
+from headrace.library.writing import PINS, Writing
 
 KEPT_S: Final = 7 * 86_400  # what nothing refers to, and what is left of a download, stays so long for its resumption
+FOLDERS: Final = ("blobs", "manifests", "partial", "sessions")
 BLOCK_BYTES: Final = 512  # of st_blocks, everywhere
 
 
@@ -70,19 +71,20 @@ class Store:
 
     def listed(self) -> list[Listed]:
         """All models with their figures; those that are broken too."""
-        return sorted((self._listed(name, place) for name, place in self._placed()), key=lambda one: one.name)
+        found = (self._listed(name, place) for name, place in self._placed())
+        return sorted(filter(None, found), key=lambda one: one.name)
 
     def manifest(self, name: Name) -> Manifest:
         """Raises ModelNotFound, which suggests names that are near; FileInvalid."""
         return parse(self._raw(name), name)
 
     def has_model(self, name: Name) -> bool:
-        return self.place_of(name).is_file()
+        with disk_errors(self.root):
+            return self.place_of(name).is_file()
 
     def has(self, layer: Layer) -> bool:
         """Whether the blob is here, whole. In a store of our own links do not count: they may lead to what changes."""
-        blob = self.blob(layer.digest)
-        return is_plain_file(blob if self.can_write else blob.resolve(), layer.size)
+        return is_plain_file(self.blob(layer.digest), layer.size, follow=not self.can_write)
 
     def blob(self, digest: str) -> Path:
         """Where a blob is, or would be. Raises RequestInvalid for what is no digest."""
@@ -104,9 +106,14 @@ class Store:
     def place_of(self, name: Name) -> Path:
         """Where its manifest is, or else would be. Its spelling may differ: Ollama keeps names as typed."""
         spelled = self.manifests / name.path
-        if spelled.is_file():
-            return spelled
+        with disk_errors(self.root):
+            if spelled.is_file():
+                return spelled
         return next((place for other, place in self._placed() if other == name), spelled)
+
+    def spelled(self, name: Name) -> Name:
+        """The name as it is spelled here."""
+        return Name.of_path(PurePosixPath(*self.place_of(name).parts[-4:]))
 
     # --- changing
 
@@ -154,10 +161,10 @@ class Store:
         Whatever is being pulled, made or received now stays. Gives the bytes that are free now.
         """
         self._check_writable()
-        if not self.root.is_dir():
-            return 0
         before = time.time() - kept_s
-        with disk_errors(self.root), self.held():
+        with self._held_if_there() as is_there:
+            if not is_there:
+                return 0
             old = {digest for digest, path in self._present() if path.lstat().st_mtime <= before}
             return self._drop(old) + self._drop_remains(before)
 
@@ -167,10 +174,8 @@ class Store:
         What was received of a blob is not among it: the next pull goes on from there.
         """
         self._check_writable()
-        if not self.root.is_dir():
-            return 0
-        with disk_errors(self.root), self.held():
-            return self._bury_sessions()
+        with self._held_if_there() as is_there:
+            return self._bury_sessions() if is_there else 0
 
     def drop(self, layer: Layer) -> None:
         """Takes a blob away that was found damaged, whoever refers to it: the next pull brings it again."""
@@ -192,11 +197,21 @@ class Store:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Alone among those who change what is referred to: for moments only."""
-        make_folder(self.root)
+        for folder in FOLDERS:
+            make_folder(self.root, folder)
         with locked(self.root / "lock"):
             yield
 
     # --- inside
+
+    @contextmanager
+    def _held_if_there(self) -> Iterator[bool]:
+        with disk_errors(self.root):
+            if not self.root.is_dir():
+                yield False
+                return
+            with self.held():
+                yield True
 
     def _check_writable(self) -> None:
         if not self.can_write:
@@ -220,7 +235,7 @@ class Store:
         freed = 0
         for folder in _entries(self.root / "sessions"):
             if not is_held(folder / PINS):
-                freed += sum(file.lstat().st_size for file in _entries(folder))
+                freed += sum(map(_size, _entries(folder)))
                 shutil.rmtree(folder, ignore_errors=True)
         return freed
 
@@ -244,14 +259,21 @@ class Store:
             f"there is {', '.join(near)}" if near else f"`headrace pull {name}` may bring it"
         )
 
-    def _listed(self, name: Name, place: Path) -> Listed:
+    def _listed(self, name: Name, place: Path) -> Listed | None:
+        """None for what is gone by now."""
         modified = datetime.fromtimestamp(0, UTC)
         try:
             modified = datetime.fromtimestamp(place.stat().st_mtime, UTC)
-            manifest = self.manifest(name)
-        except (HeadraceError, OSError) as error:
+            manifest = parse(read_small(place, LARGEST_BYTES), name)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return Listed(name, "", 0, modified, f"its manifest cannot be read ({error.strerror}): mend its rights")
+        except HeadraceError as error:
             return Listed(name, "", 0, modified, str(error))
         missing = [layer for layer in manifest.blobs if not self.has(layer)]
+        if missing and not _still_holds(place, manifest.raw):  # removed or replaced between the two looks
+            return self._listed(name, place)
         problem = f"{len(missing)} of its {len(manifest.blobs)} blobs are missing: pull it again" if missing else None
         return Listed(name, manifest.digest, manifest.size_bytes, modified, problem)
 
@@ -266,9 +288,8 @@ class Store:
         freed = 0
         for digest in gone:
             path = self.blob(digest)
-            with suppress(FileNotFoundError):
-                freed += path.lstat().st_size
-                path.unlink()
+            freed += _size(path)
+            path.unlink(missing_ok=True)
         return freed
 
     def _referred(self) -> set[str]:
@@ -283,8 +304,7 @@ class Store:
         for folder in _entries(self.root / "sessions"):
             with suppress(FileNotFoundError):
                 if is_held(folder / PINS):
-                    lines = (folder / PINS).read_bytes()
-                    digests |= digests_in(lines[: len(lines) // DIGEST_LINE * DIGEST_LINE])
+                    digests |= digests_in((folder / PINS).read_bytes())
         return digests
 
     def _drop_remains(self, before: float) -> int:
@@ -304,6 +324,21 @@ class Store:
 
 def _after(before: int, total: int, progress: Progress) -> Progress:
     return lambda done, _: progress(before + done, total)
+
+
+def _still_holds(place: Path, raw: bytes) -> bool:
+    try:
+        return read_small(place, LARGEST_BYTES) == raw
+    except (FileNotFoundError, FileInvalid):
+        return False
+
+
+def _size(path: Path) -> int:
+    """0 for what is gone: a session that ends takes its files away itself."""
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from headrace.answers import Answers
+from headrace.engine.options import read as read_options
 from headrace.errors import RequestInvalid
 from headrace.events import Done, Event, Text, Thinking, Token, ToolCall
-from headrace.model import MOST_LOGPROBS, Model
+from headrace.jobs import MOST_LOGPROBS
+from headrace.model import Model
 from headrace.server.endpoint import Call, Reply, Stream
 from headrace.server.log import note
 from headrace.server.ollama.dialect import NDJSON, last_words, line, ns, rfc3339, shelved
-from headrace.server.ollama.options import read as read_options
 from headrace.server.ollama.requests import (
     Asked,
     Chat,
@@ -26,6 +27,7 @@ from headrace.server.ollama.requests import (
     check_images,
     check_language,
     keep_alive_s,
+    policy,
     thinking,
 )
 from headrace.server.serving import Running
@@ -146,7 +148,7 @@ async def _options(call: Call, asked: Asked, name: str) -> dict[str, Any]:
         "num_ctx": options.num_ctx,
         "format": asked.format or None,
         "think": think,
-        "context": "truncate" if asked.truncate else "shift" if asked.shift else "error",
+        "context": policy(asked),
         "logprobs": asked.top_logprobs if asked.logprobs else None,
         "experts": asked.headrace.experts,
     }
@@ -177,7 +179,7 @@ async def _idle(call: Call, asked: Asked, name: str, shape: Shape) -> Reply:
     else:
         await call.house.serving.call(name, lambda _: None, kept_s)
         reason = "load"
-    note(call.scope, model=name, reason=reason)
+    note(call.scope, reason=reason)
     return Reply.json(_chunk(asked.model, shape, Piece(end={"done_reason": reason})))
 
 
@@ -208,7 +210,7 @@ async def _lines(model: str, shape: Shape, pieces: AsyncGenerator[Piece]) -> Asy
 
 
 async def _pieces(call: Call, asked: Asked, name: str, ask: Ask, told: _Told) -> AsyncGenerator[Piece]:
-    note(call.scope, model=name, stream=asked.stream)
+    note(call.scope, stream=asked.stream)
     async with call.house.serving.answering(name, ask, keep_alive_s(asked.keep_alive)) as running:
         async for choice in running:
             if piece := told.piece(choice.event, running, asked):
