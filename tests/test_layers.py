@@ -22,6 +22,7 @@ TIERS = (
     ("defaults",),
     ("checkpoint",),
     ("summary", "convert", "synthetic", "bench", "words", "remote"),
+    ("library",),
     ("budget", "binding", "reply", "answers"),
     ("model",),
     ("server",),
