@@ -105,7 +105,7 @@ def _read_gguf(path: Path) -> _Found:
     parts = split.read(path)
     metadata, tensors = parts[0].metadata, split.tensors(parts)
     fields = Fields(str(path), metadata)
-    architecture = _by_gguf_architecture(fields)
+    architecture = by_gguf_architecture(fields)
     config = architecture.config_from_gguf(fields, tensors)
     plan = architecture.plan(config)
     return _Found(
@@ -182,7 +182,8 @@ def _by_model_type(fields: Fields) -> ModuleType:
     return known[asked]
 
 
-def _by_gguf_architecture(fields: Fields) -> ModuleType:
+def by_gguf_architecture(fields: Fields) -> ModuleType:
+    """The architecture's file in models/. Raises Unsupported for another one."""
     known = {module.GGUF_ARCHITECTURE: module for module in _architectures().values()}
     asked = fields.text("general.architecture", "")
     if asked not in known:
