@@ -37,6 +37,7 @@ from headrace.errors import (
     NotServed,
     RequestInvalid,
     ServerFailed,
+    StoreRefused,
     TemplateInvalid,
     TooLarge,
     ToolFailed,
@@ -45,6 +46,7 @@ from headrace.errors import (
     Unsupported,
     UserError,
 )
+from headrace.library.store import Store
 from headrace.model import residents
 from headrace.server import guard, tokens, wire
 from headrace.server.ollama import library
@@ -206,6 +208,12 @@ def a_push(**_: Any) -> None:
     asyncio.run(library.push(call, wire.convert({"model": "nano"}, library.Push)))
 
 
+def a_link_in_the_library(tmp_path: Path, **_: Any) -> None:
+    (tmp_path / "blobs").symlink_to(tmp_path)
+    with Store(tmp_path).writing() as session:
+        session.add(b"data", "text/plain")
+
+
 def an_answer_that_takes_too_long(**_: Any) -> None:
     async def ask_it() -> None:
         with residents() as models:
@@ -355,7 +363,7 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
     "a field that a request cannot have": (
         lambda **_: wire.decode(b'{"promt": "x"}', tokens.Tokenize, wire.Limits()),
         FieldRefused,
-        "promt: it is not supported here, and would change the answer",
+        "promt: it is not supported here, and would change the answer: did you mean prompt?",
     ),
     "a form that is too large": (
         lambda **_: wire.check_form("format", {"enum": ["x" * 30_000]}, wire.Limits(form_bytes=20_000)),
@@ -381,6 +389,11 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
         a_push,
         NotServed,
         "push: this server cannot send models anywhere yet",
+    ),
+    "a link where the library writes": (
+        a_link_in_the_library,
+        StoreRefused,
+        "{tmp_path}/blobs should be a folder and is a link or a file: move it away",
     ),
     "a request that takes too long": (
         an_answer_that_takes_too_long,

@@ -14,16 +14,17 @@ import headrace
 
 ROOT = Path(headrace.__file__).parent
 TIERS = (
-    ("errors", "events", "nano", "_core"),
+    ("errors", "events", "nano", "preset", "_core"),
     ("packaged", "plan", "machine", "transcript", "connection"),
     ("weights",),
     ("reference", "models", "text"),
-    ("engine", "tools"),
+    ("engine", "tools", "library"),
     ("defaults",),
     ("checkpoint",),
     ("summary", "convert", "synthetic", "bench", "words", "remote"),
     ("library",),
     ("budget", "binding", "reply", "answers"),
+    ("jobs",),
     ("model",),
     ("server",),
     ("cli",),

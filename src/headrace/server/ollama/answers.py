@@ -15,7 +15,8 @@ from headrace.answers import Answers
 from headrace.engine.options import read as read_options
 from headrace.errors import RequestInvalid
 from headrace.events import Done, Event, Text, Thinking, Token, ToolCall
-from headrace.model import MOST_LOGPROBS, Model
+from headrace.jobs import MOST_LOGPROBS
+from headrace.model import Model
 from headrace.server.endpoint import Call, Reply, Stream
 from headrace.server.log import note
 from headrace.server.ollama.dialect import NDJSON, last_words, line, ns, rfc3339, shelved
