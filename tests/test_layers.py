@@ -18,7 +18,7 @@ TIERS = (
     ("packaged", "plan", "machine", "transcript", "connection"),
     ("weights",),
     ("reference", "models", "text"),
-    ("engine", "tools", "library"),
+    ("engine", "tools"),
     ("defaults",),
     ("checkpoint",),
     ("summary", "convert", "synthetic", "bench", "words", "remote"),
