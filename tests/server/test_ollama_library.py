@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from headrace import nano
+from headrace.summary import human_count
 from tests.server import thinker
 from tests.server.live import Live, running
 
