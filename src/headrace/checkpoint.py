@@ -79,11 +79,12 @@ def read(name_or_path: str | Path, preset: Preset = NO_PRESET) -> Checkpoint:
 
     Raises ModelNotFound, FileInvalid, Unsupported.
     """
-    path = _find(name_or_path)
+    path = find(name_or_path)
     return _assemble(path, _read_folder(path) if path.is_dir() else _read_gguf(path), preset)
 
 
-def _find(name_or_path: str | Path) -> Path:
+def find(name_or_path: str | Path) -> Path:
+    """The file or folder of a model. Raises ModelNotFound."""
     if str(name_or_path) == nano.NAME:
         if not nano.FILE.exists():
             raise ModelNotFound(f"the embedded model is missing from this installation: {nano.FILE} does not exist")

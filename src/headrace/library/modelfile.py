@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -239,6 +239,35 @@ class _Reader:
 
 
 # --- values
+
+
+def checked(modelfile: Modelfile) -> Modelfile:
+    """One that was put together from flags or a request, as `read` would give it. Raises what `read` does.
+
+    `stop` may be one text, and a parameter that is None is not given.
+    """
+    given = {name: value for name, value in modelfile.parameters.items() if value is not None}
+    check_parameters(given)
+    for name in LISTS:
+        if isinstance(value := given.get(name), str):
+            given[name] = [value]
+    for message in modelfile.messages:
+        if message.role not in ROLES:
+            raise RequestInvalid(f"MESSAGE has the role {message.role[:40]!r}: expected {', '.join(ROLES)}")
+    texts = [modelfile.source, modelfile.template, modelfile.system, *modelfile.licenses, *given.get("stop", ())]
+    for text in filter(None, [*texts, *(message.content for message in modelfile.messages)]):
+        _check_unicode(text)
+    if modelfile.template is not None:
+        check_template(modelfile.template)
+    requires = None if modelfile.requires is None else version(modelfile.requires)
+    return replace(modelfile, parameters=given, requires=requires)
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise RequestInvalid(f"{text[:40]!r} holds half of a surrogate pair, which is no character") from None
 
 
 def parameter(name: str, text: str) -> Any:

@@ -1,0 +1,133 @@
+"""`create`: a model of the library from a Modelfile, or from what flags and requests say in its stead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from headrace.errors import RequestInvalid
+from headrace.library import contents
+from headrace.library.contents import JINJA, dumped
+from headrace.library.manifest import CONFIG, OLLAMA, Layer, Manifest, build
+from headrace.library.modelfile import Modelfile, checked
+from headrace.library.names import Name
+from headrace.library.progress import Progress, Report, unwatched
+from headrace.library.source import Work, bring, bring_blobs, find, float_blob, requantise
+from headrace.library.store import Store
+
+QUANTIZE: Final = ("q4_0", "q8_0", "f16", "bf16")
+
+
+def create(
+    name: Name,
+    store: Store,
+    modelfile: Modelfile,
+    *,
+    folder: Path | None = None,
+    files: Mapping[str, str] = MappingProxyType({}),
+    quantize: str | None = None,
+    report: Report = unwatched,
+) -> Manifest:
+    """Makes the model `name`, or what it is from now on; its manifest comes last, so it is made whole or not at all.
+
+    `folder` is that of the Modelfile, at which paths begin; None where FROM may be no path, as for who asks over HTTP.
+    `files` are blobs of the store, by the names of files, in FROM's stead. `quantize` is one of QUANTIZE: matrices in
+    that type, of a source of floats.
+
+    Raises RequestInvalid, Unsupported, TemplateInvalid, ModelNotFound, FileInvalid, StoreRefused.
+    """
+    modelfile, quantize = checked(modelfile), _known(quantize)
+    if bool(files) == bool(modelfile.source):
+        raise RequestInvalid("a model is created from one thing: give `from`, or `files`")
+    with store.writing() as session:
+        work = Work(store, session, report)
+        base = _base(work, name, modelfile.source, folder, files, quantize)
+        layers = _with(work, modelfile, base)
+        config = work.add(dumped(_config(base.config, modelfile.requires, layers)), CONFIG)
+        report(Progress("writing manifest"))
+        manifest = session.put(name, build(config, layers))
+    report(Progress("success"))
+    return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What the model has before the Modelfile adds to it."""
+
+    layers: list[Layer]
+    config: Mapping[str, Any]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _known(quantize: str | None) -> str | None:
+    if quantize and quantize.lower() not in QUANTIZE:
+        raise RequestInvalid(f"quantize is {quantize[:40]!r} but should be one of {', '.join(QUANTIZE)}")
+    return quantize.lower() if quantize else None
+
+
+def _base(
+    work: Work, name: Name, source: str, folder: Path | None, files: Mapping[str, str], quantize: str | None
+) -> _Base:
+    if files:
+        layer, config = bring_blobs(work, files, name.model, quantize)
+        return _Base([layer], config)
+    found = find(source, folder)
+    if isinstance(found, Name):
+        return _inherited(work, found, quantize)
+    layer, config = bring(work, found, quantize)
+    return _Base([layer], config)
+
+
+def _inherited(work: Work, source: Name, quantize: str | None) -> _Base:
+    """All that another model of the library has."""
+    work.report(Progress("reading model metadata"))
+    manifest = work.store.manifest(source)
+    work.session.keep(layer.digest for layer in manifest.blobs)
+    found = contents.read(work.store, source, manifest)
+    layers, config = list(manifest.layers), found.config
+    if quantize is not None:
+        place, path = float_blob(work.store, source, layers)
+        layers[place], facts = requantise(work, path, quantize)
+        config = {**config, **facts}
+    for layer in layers:
+        if layer in manifest.layers:
+            work.tell(layer, known=True)
+    return _Base(layers, config, found.parameters)
+
+
+def _with(work: Work, modelfile: Modelfile, base: _Base) -> list[Layer]:
+    """The layers of `base`, less what the Modelfile says anew, and with that."""
+    layers = base.layers
+    for text, media_type in ((modelfile.template, JINJA), (modelfile.system, OLLAMA + "system")):
+        if text is not None:
+            layers = _replaced(work, layers, media_type, text.encode())
+    for text in filter(None, modelfile.licenses):
+        layer = work.add(text.encode(), OLLAMA + "license")
+        layers = [*layers, *([] if layer in layers else [layer])]
+    if modelfile.parameters:
+        parameters = sorted({**base.parameters, **modelfile.parameters}.items())
+        layers = _replaced(work, layers, OLLAMA + "params", dumped(dict(parameters)))
+    if modelfile.messages:
+        messages = dumped([asdict(message) for message in modelfile.messages])
+        layers = _replaced(work, layers, OLLAMA + "messages", messages)
+    return layers
+
+
+def _replaced(work: Work, layers: list[Layer], media_type: str, data: bytes) -> list[Layer]:
+    """No data takes away what there was."""
+    kept = [layer for layer in layers if layer.media_type != media_type]
+    return [*kept, work.add(data, media_type)] if data else kept
+
+
+def _config(base: Mapping[str, Any], requires: str | None, layers: list[Layer]) -> dict[str, Any]:
+    """In the order of Ollama's; the machine is that which Ollama names, whatever this one is."""
+    last = {
+        "architecture": base.get("architecture", "amd64"),
+        "os": base.get("os", "linux"),
+        "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
+    }
+    first = {key: value for key, value in base.items() if key not in last}
+    return first | ({"requires": requires} if requires else {}) | last
