@@ -19,6 +19,7 @@ TIERS = (
     ("weights",),
     ("reference", "models", "text"),
     ("engine", "tools"),
+    ("shapes",),
     ("defaults",),
     ("checkpoint",),
     ("summary", "convert", "synthetic", "bench", "words", "remote"),

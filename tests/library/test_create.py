@@ -14,15 +14,15 @@ import pytest
 import headrace
 from headrace import nano
 from headrace.convert import convert
-from headrace.library import contents
-from headrace.library import create as create_module
-from headrace.library.contents import JINJA
-from headrace.library.create import create
-from headrace.library.manifest import CONFIG, DOCKER, OLLAMA, Layer, Manifest
+from headrace.library import modelfile as modelfile_
+from headrace.library import models
+from headrace.library.create import create, dumped
+from headrace.library.manifest import CONFIG, DOCKER, JINJA, OLLAMA, Layer, Manifest, build
 from headrace.library.modelfile import Message, Modelfile, read
 from headrace.library.names import Name
 from headrace.library.progress import Progress
 from headrace.library.store import Store
+from headrace.preset import Preset
 from headrace.weights import gguf
 from tests import found_files, random_models
 from tests.library.stores import install
@@ -278,12 +278,32 @@ def test_every_instruction_is_a_layer(files: Path, store: Store) -> None:
         OLLAMA + "messages": '[{"role":"user","content":"Hi"},{"role":"assistant","content":"Hé"}]\n'.encode(),
     }
     assert [store.blob(layer.digest).read_bytes() for layer in manifest.of("license")] == [b"MIT", b"Apache"]
-    found = contents.read(store, MINE, manifest)
-    assert found.modelfile("./small.gguf") == read(text.encode().replace(b"1.0", b"1"))
-    preset = found.preset("mine")
+    found = models.read(store, MINE)
+    preset = found.preset
     assert preset.parameters == {"temperature": 1, "min_p": 0.15, "stop": ["<|im_end|>"]}
     assert (preset.template, preset.system, preset.num_ctx) == (TEMPLATE, "You & I.", None)
-    assert preset.messages == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hé"}]
+    assert [dict(message) for message in preset.messages] == [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hé"},
+    ]
+    told = modelfile_.of(preset, "./small.gguf", found.licenses)
+    assert told == read(text.encode().replace(b"1.0", b"1").replace(b"PARAMETER num_gpu 9\n", b""))
+
+
+def test_a_model_says_as_a_modelfile_what_it_was_made_from(files: Path, store: Store) -> None:
+    wanted = Modelfile("./small.gguf", {"num_ctx": 64, "stop": ["a", "b"]}, TEMPLATE, "s", ("MIT",), requires="0.14.0")
+    first, _ = made(store, wanted, folder=files)
+    found = models.read(store, MINE)
+    told = modelfile_.of(found.preset, "./small.gguf", found.licenses, "0.14.0")
+    assert told == wanted
+    again, _ = made(store, read(modelfile_.write(told).encode()), name=OTHER, folder=files)
+    assert again.raw == first.raw
+
+
+def test_what_a_model_says_of_a_few_things_is_a_short_modelfile() -> None:
+    assert modelfile_.of(Preset(), "x") == Modelfile("x")
+    told = modelfile_.of(Preset(parameters={"stop": "a"}, messages=[{"role": "tool", "content": "x"}]), "x")
+    assert told == Modelfile("x", {"stop": ["a"]})
 
 
 GO = b"{{- range .Messages }}{{ .Content }}{{ end }}\n"
@@ -303,8 +323,8 @@ def parent(store: Store) -> Manifest:
             "system": b"old",
         }
         parts = [session.add(data, OLLAMA + kind) for kind, data in kinds.items()]
-        top = session.add(contents.dumped(PARENT_CONFIG), CONFIG)
-        return session.put(OTHER, create_module.build(top, parts))
+        top = session.add(dumped(PARENT_CONFIG), CONFIG)
+        return session.put(OTHER, build(top, parts))
 
 
 def test_all_that_a_model_has_is_inherited(parent: Manifest, store: Store) -> None:
@@ -367,9 +387,33 @@ def test_a_model_without_one_file_cannot_be_quantised(store: Store) -> None:
     install(store, "other:v1", b"weights", projector=b"x")
     with store.writing() as session:
         twice = [session.add(data, OLLAMA + "model") for data in (b"a", b"b")]
-        session.put(Name.parse("two"), create_module.build(session.add(b"{}", CONFIG), twice))
+        session.put(Name.parse("two"), build(session.add(b"{}", CONFIG), twice))
     with pytest.raises(headrace.Unsupported, match="two has 2 model files, and one of one file can be quantised"):
         create(MINE, store, Modelfile("two"), quantize="q4_0")
+
+
+@pytest.mark.parametrize("data", [b"[]", b"{", b'{"top_p":NaN}', b'{"stop":"\\ud800"}', b"[" * 100_000])
+@pytest.mark.parametrize("part", ["config", "params"])
+def test_what_is_inherited_must_be_what_it_says(part: str, data: bytes, store: Store) -> None:
+    with store.writing() as session:
+        config = session.add(data if part == "config" else b"{}", CONFIG)
+        parts = [session.add(b"weights", OLLAMA + "model"), session.add(data, OLLAMA + "params")]
+        session.put(OTHER, build(config, parts if part == "params" else parts[:1]))
+    with pytest.raises(headrace.FileInvalid, match="JSON"):
+        create(MINE, store, Modelfile("other:v1"))
+    assert not store.has_model(MINE)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"stop": ["<|im_end|>", "&"]}, '{"stop":["\\u003c|im_end|\\u003e","\\u0026"]}'),
+        ({"temperature": 1.0, "top_p": 0.9, "seed": -1}, '{"temperature":1,"top_p":0.9,"seed":-1}'),
+        ([True, None, "é\n\u2028"], '[true,null,"é\\n\\u2028"]'),
+    ],
+)
+def test_json_as_gos_encoder_writes_it(value: Any, text: str) -> None:
+    assert dumped(value) == text.encode() + b"\n"
 
 
 @pytest.mark.parametrize(

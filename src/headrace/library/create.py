@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from headrace.errors import RequestInvalid
-from headrace.library import contents
-from headrace.library.contents import JINJA, dumped
-from headrace.library.manifest import CONFIG, OLLAMA, Layer, Manifest, build
+from headrace.errors import FileInvalid, RequestInvalid
+from headrace.library.files import read_object
+from headrace.library.manifest import CONFIG, JINJA, OLLAMA, Layer, Manifest, build
 from headrace.library.modelfile import Modelfile, checked
 from headrace.library.names import Name
 from headrace.library.progress import Progress, Report, unwatched
@@ -19,6 +19,7 @@ from headrace.library.source import Work, bring, bring_blobs, find, float_blob, 
 from headrace.library.store import Store
 
 QUANTIZE: Final = ("q4_0", "q8_0", "f16", "bf16")
+LARGEST_BYTES: Final = 4 << 20  # of a config, or of parameters
 
 
 def create(
@@ -86,8 +87,9 @@ def _inherited(work: Work, source: Name, quantize: str | None) -> _Base:
     work.report(Progress("reading model metadata"))
     manifest = work.store.manifest(source)
     work.session.keep(layer.digest for layer in manifest.blobs)
-    found = contents.read(work.store, source, manifest)
-    layers, config = list(manifest.layers), found.config
+    layers = list(manifest.layers)
+    config = _stated(work.store, source, manifest.config)
+    parameters = _stated(work.store, source, *manifest.of("params")[-1:])
     if quantize is not None:
         place, path = float_blob(work.store, source, layers)
         layers[place], facts = requantise(work, path, quantize)
@@ -95,7 +97,21 @@ def _inherited(work: Work, source: Name, quantize: str | None) -> _Base:
     for layer in layers:
         if layer in manifest.layers:
             work.tell(layer, known=True)
-    return _Base(layers, config, found.parameters)
+    return _Base(layers, config, parameters)
+
+
+def _stated(store: Store, source: Name, layer: Layer | None = None) -> dict[str, Any]:
+    """What another model's config or parameters say. Raises FileInvalid for what could not be written again."""
+    if layer is None:
+        return {}
+    if not store.has(layer):
+        raise FileInvalid(source, f"{layer.digest} is missing or not whole: pull it again")
+    found = read_object(store.blob(layer.digest), LARGEST_BYTES)
+    try:
+        dumped(found)
+    except ValueError:  # NaN, or half of a surrogate pair
+        raise FileInvalid(source, f"{layer.digest} holds what is no JSON: pull it again") from None
+    return found
 
 
 def _with(work: Work, modelfile: Modelfile, base: _Base) -> list[Layer]:
@@ -131,3 +147,23 @@ def _config(base: Mapping[str, Any], requires: str | None, layers: list[Layer]) 
     }
     first = {key: value for key, value in base.items() if key not in last}
     return first | ({"requires": requires} if requires else {}) | last
+
+
+def dumped(value: Any) -> bytes:
+    """JSON as Go's encoder writes it: the digest is that of Ollama's layer of the same. Raises ValueError."""
+    text = json.dumps(_whole(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return (text + "\n").encode()
+
+
+def _whole(value: Any) -> Any:
+    """Go has no point in a number that needs none."""
+    match value:
+        case float() if value.is_integer() and abs(value) < 2**53:
+            return int(value)
+        case list() | tuple():
+            return [_whole(item) for item in value]
+        case dict():
+            return {key: _whole(item) for key, item in value.items()}
+    return value

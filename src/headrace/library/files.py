@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import stat
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from headrace.errors import Busy, FileInvalid, StoreRefused
 
@@ -73,10 +74,10 @@ def make_folder(root: Path, *parts: str) -> Path:
     return folder
 
 
-def is_plain_file(path: Path, size: int | None = None) -> bool:
-    """Whether it is a file of its own, not a link, and of that size."""
+def is_plain_file(path: Path, size: int | None = None, *, follow: bool = False) -> bool:
+    """Whether it is a file, of that size; and one of its own, not a link, unless that is to be followed."""
     with suppress(OSError):
-        found = path.lstat()
+        found = path.stat(follow_symlinks=follow)
         return stat.S_ISREG(found.st_mode) and size in (None, found.st_size)
     return False
 
@@ -106,6 +107,17 @@ def read_small(path: Path, most_bytes: int) -> bytes:
     if len(data) > most_bytes:
         raise FileInvalid(path, f"it has more than {most_bytes} bytes, which is the most that is read")
     return data
+
+
+def read_object(path: Path, most_bytes: int) -> dict[str, Any]:
+    """The JSON object in a small file. Raises what `read_small` does."""
+    try:
+        found = json.loads(read_small(path, most_bytes))
+    except (ValueError, RecursionError):
+        raise FileInvalid(path, "it is not JSON") from None
+    if not isinstance(found, dict):
+        raise FileInvalid(path, "it is not a JSON object")
+    return found
 
 
 def sha256_of(path: Path, progress: Progress = silent) -> str:

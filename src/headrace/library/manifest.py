@@ -23,6 +23,7 @@ DOCKER: Final = "application/vnd.docker.distribution.manifest.v2+json"
 OCI: Final = "application/vnd.oci.image.manifest.v1+json"
 CONFIG: Final = "application/vnd.docker.container.image.v1+json"
 OLLAMA: Final = "application/vnd.ollama.image."
+JINJA: Final = "application/vnd.headrace.template.jinja"  # a chat template; Ollama's are Go, and never used
 
 # What a layer is, by the end of Ollama's media type. Others are carried along, and mean nothing here.
 KINDS: Final = (
@@ -48,7 +49,9 @@ class Layer:
 
     @property
     def kind(self) -> str:
-        """One of KINDS, or "" for what is not known."""
+        """One of KINDS, "jinja", or "" for what is not known."""
+        if self.media_type == JINJA:
+            return "jinja"
         kind = self.media_type.removeprefix(OLLAMA)
         return kind if kind != self.media_type and kind in KINDS else ""
 

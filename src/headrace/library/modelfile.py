@@ -25,6 +25,7 @@ from typing import Any, Final, TypeVar
 
 from headrace.engine import options
 from headrace.errors import RequestInvalid, TemplateInvalid, Unsupported, UserError
+from headrace.preset import Preset
 from headrace.text.template import Template
 
 T = TypeVar("T")
@@ -312,6 +313,16 @@ def looks_like_go(text: str) -> bool:
 
 
 # --- writing
+
+
+def of(preset: Preset, source: str, licenses: Iterable[str] = (), requires: str | None = None) -> Modelfile:
+    """What makes of `source` what a model with this preset is, as far as a Modelfile can say it."""
+    parameters = dict(preset.parameters) | ({} if preset.num_ctx is None else {"num_ctx": preset.num_ctx})
+    if stop := parameters.pop("stop", ()):
+        parameters["stop"] = [stop] if isinstance(stop, str) else list(stop)
+    messages = [Message(one["role"], one["content"]) for one in preset.messages if one["role"] in ROLES]
+    template, system = preset.template or None, preset.system or None
+    return Modelfile(source, parameters, template, system, tuple(licenses), tuple(messages), requires)
 
 
 def write(modelfile: Modelfile) -> str:

@@ -14,15 +14,15 @@ from typing import Any, Final
 from headrace import checkpoint, models, nano, packaged, summary
 from headrace.convert import convert, merge
 from headrace.errors import FileInvalid, ModelNotFound, RequestInvalid, Unsupported
-from headrace.library.contents import MODEL
 from headrace.library.files import PIECE_BYTES, disk_errors, is_plain_file, sha256_of
-from headrace.library.manifest import Layer, digest_of
+from headrace.library.manifest import OLLAMA, Layer, digest_of
 from headrace.library.names import Name
 from headrace.library.progress import Progress, Report
 from headrace.library.store import Store
 from headrace.library.writing import Writing
 from headrace.weights import split
 
+MODEL: Final = OLLAMA + "model"
 BUILT_IN: Final = (nano.NAME, *packaged.MODELS)
 MOST_FILES: Final = 1024  # of one model
 LONGEST_NAME: Final = 255  # bytes

@@ -78,12 +78,12 @@ class Store:
         return parse(self._raw(name), name)
 
     def has_model(self, name: Name) -> bool:
-        return self.place_of(name).is_file()
+        with disk_errors(self.root):
+            return self.place_of(name).is_file()
 
     def has(self, layer: Layer) -> bool:
         """Whether the blob is here, whole. In a store of our own links do not count: they may lead to what changes."""
-        blob = self.blob(layer.digest)
-        return is_plain_file(blob if self.can_write else blob.resolve(), layer.size)
+        return is_plain_file(self.blob(layer.digest), layer.size, follow=not self.can_write)
 
     def blob(self, digest: str) -> Path:
         """Where a blob is, or would be. Raises RequestInvalid for what is no digest."""
@@ -105,8 +105,9 @@ class Store:
     def place_of(self, name: Name) -> Path:
         """Where its manifest is, or else would be. Its spelling may differ: Ollama keeps names as typed."""
         spelled = self.manifests / name.path
-        if spelled.is_file():
-            return spelled
+        with disk_errors(self.root):
+            if spelled.is_file():
+                return spelled
         return next((place for other, place in self._placed() if other == name), spelled)
 
     # --- changing
