@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib import import_module
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -153,22 +152,12 @@ def _encode(tensors: tuple[Tensor, ...], kind: str, order: NDArray[np.intp] | No
     data = np.empty(sum(nbytes(kind, tensor.shape) for tensor in tensors), np.uint8)
     position = 0
     for tensor in tensors:
-        for piece in _pieces(tensor):
+        for piece in tensor.pieces(PIECE):
             encoded = piece.data if piece.type == kind else quantise(dequantise(piece), kind)
             data[position : position + encoded.size] = encoded
             position += encoded.size
         let_go([tensor.data])  # what was read of the source is no memory of ours
     return data if order is None else data.reshape(len(order), -1)[order].reshape(-1)
-
-
-def _pieces(tensor: Tensor) -> Iterator[Tensor]:
-    """Whole rows, so few that their values in float32 take little memory."""
-    if len(tensor.shape) == 1:
-        yield tensor
-        return
-    rows = max(1, PIECE // prod(tensor.shape[1:]))
-    for start in range(0, tensor.shape[0], rows):
-        yield tensor.rows(start, min(start + rows, tensor.shape[0]))
 
 
 def _warnings(model: Checkpoint) -> list[str]:

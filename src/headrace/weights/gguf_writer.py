@@ -72,7 +72,7 @@ def rewrite(
 def _whole(path: Path, entries: Sequence[Entry], progress: Progress) -> Iterator[tuple[Path, Callable[[int], None]]]:
     """The place to write to, and whom to tell how many bytes are done; it becomes `path` if all goes well."""
     total = sum(entry.size_bytes for entry in entries)
-    _check_room(path, total)
+    check_room(path, total)
     part = path.with_name(path.name + ".part")
     try:
         yield part, lambda done: progress(done, total)
@@ -146,7 +146,8 @@ def _add(writer: GGUFWriter, key: str, value: Any) -> None:
             raise TypeError(f"{key} is a {type(value).__name__}")
 
 
-def _check_room(destination: Path, size_bytes: int) -> None:
+def check_room(destination: Path, size_bytes: int) -> None:
+    """Raises RequestInvalid if a file of this size has no room where `destination` is to be."""
     folder = destination.absolute().parent
     if not folder.is_dir():
         raise RequestInvalid(f"{folder} is not a folder: make it first")
