@@ -85,6 +85,19 @@ def test_a_model_whose_blobs_are_gone_is_listed_as_broken(store: Store) -> None:
     assert store.verify(TINY) == [(manifest.of("model")[0], "it is missing or not whole")]
 
 
+def test_a_model_that_goes_while_it_is_looked_at_is_not_listed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(store, "tiny")
+    has = store.has
+
+    def late(layer: Layer) -> bool:
+        if store.has_model(TINY):
+            store.remove(TINY)
+        return has(layer)
+
+    monkeypatch.setattr(store, "has", late)
+    assert store.listed() == []
+
+
 def test_a_damaged_blob_is_found_and_dropped(store: Store) -> None:
     manifest = install(store, "tiny")
     [layer] = manifest.of("model")

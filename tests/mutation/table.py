@@ -37,6 +37,7 @@ TURNS = ("tests/engine/test_turns.py",)
 LOOPS = ("tests/engine/test_repetition.py",)
 WINDOW = ("tests/text/test_window.py",)
 BATCH = ("tests/engine/test_batch.py",)
+LIBRARY = ("tests/library",)
 NATIVE = ("tests/native/test_steps.py", "tests/native/test_sampling.py", "tests/native/test_invariance.py")
 DRAFTS = ("tests/native/test_drafts.py", "tests/native/test_batches.py")
 OUTPUTS = ("tests/native/test_outputs.py",)
@@ -261,4 +262,26 @@ MUTATIONS = (
     Mutation(P + "server/ollama.py", "made.methods = set(methods)  # no", "pass  # no", OLLAMA),
     Mutation(P + "text/following.py", "if after[-1] in end_ids:", "if True:", FOLLOWING),
     Mutation(P + "text/following.py", "*prompt[len(tokenizer.with_bos([])) :]", "*prompt", FOLLOWING),
+    # the library
+    Mutation(P + "library/files.py", "if _try(handle) and _is_still(path, handle):", "if _try(handle):", LIBRARY),
+    Mutation(P + "library/files.py", "    part.unlink(missing_ok=True)\n    handle =", "    part = path\n    handle =", LIBRARY),
+    Mutation(P + "library/partial.py", "ranges, self._unwritten = list(self._ranges), 0", "ranges, self._unwritten = [(0, self.size)], 0", LIBRARY),
+    Mutation(P + "library/partial.py", "            sync(self._handle)\n            self._write_journal(ranges)", "            self._write_journal(ranges)\n            sync(self._handle)", LIBRARY),
+    Mutation(P + "library/partial.py", "or not is_plain_file(data, whole)", "", LIBRARY),
+    Mutation(P + "library/partial.py", "self._starts[last] <= stop", "self._starts[last] < stop", LIBRARY),
+    Mutation(P + "library/writing.py", "if not self._store.has(layer):\n                    raise", "if False:\n                    raise", LIBRARY),
+    Mutation(P + "library/writing.py", "self.keep([layer.digest])\n        if", "if", LIBRARY),
+    Mutation(P + "library/store.py", "- self._referred() - self._pinned()", "- self._referred()", LIBRARY),
+    Mutation(P + "library/store.py", "- self._referred() - self._pinned()", "- self._pinned()", LIBRARY),
+    Mutation(P + "library/store.py", "if not is_held(folder / PINS):\n                freed", "if True:\n                freed", LIBRARY),
+    Mutation(P + "library/store.py", "if missing and not _still_holds(place, manifest.raw):", "if False:", LIBRARY),
+    Mutation(P + "library/store.py", "with suppress(Busy), locked(lock, wait_s=0):", "if True:", LIBRARY),
+    Mutation(P + "library/store.py", "follow=not self.can_write", "follow=True", LIBRARY),
+    Mutation(P + "library/names.py", '".." not in part and ', "", LIBRARY),
+    Mutation(P + "library/names.py", "if self.host != HOST or _names_a_host(self.namespace):", "if self.host != HOST:", LIBRARY),
+    Mutation(P + "library/manifest.py", "if sizes[layer.digest] != layer.size:", "if False:", LIBRARY),
+    Mutation(P + "library/manifest.py", "type(size) is not int or ", "", LIBRARY),
+    Mutation(P + "library/cached.py", "and _has_all_parts(files)", "", LIBRARY),
+    Mutation(P + "library/models.py", "if _may_run(store, one.name):", "if True:", LIBRARY),
+    Mutation(P + "shapes.py", "inputs = 2 * 4 * member.hidden_size", "inputs = 2 * 2 * member.hidden_size", LIBRARY),
 )  # fmt: skip
