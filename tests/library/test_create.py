@@ -19,6 +19,7 @@ from headrace.library import models
 from headrace.library.create import create, dumped
 from headrace.library.manifest import CONFIG, DOCKER, JINJA, OLLAMA, Layer, Manifest, build
 from headrace.library.modelfile import Message, Modelfile, read
+from headrace.library.models import Library
 from headrace.library.names import Name
 from headrace.library.progress import Progress
 from headrace.library.store import Store
@@ -436,6 +437,47 @@ def test_flags_and_requests_are_held_to_what_a_modelfile_is(modelfile: Modelfile
         create(MINE, store, modelfile)
     assert sentence in str(raised.value)
     assert not store.root.exists()
+
+
+# --- from models that others have
+
+
+def test_a_short_name_is_found_where_it_comes_from(parent: Manifest, store: Store) -> None:
+    store.copy(OTHER, Name.parse("hf.co/LiquidAI/LFM2-8B-A1B-GGUF:Q4_0"))
+    assert made(store, Modelfile("lfm2:8b"))[0].layers == parent.layers
+
+
+@pytest.mark.usefixtures("parent")
+def test_a_model_of_ollamas_store_is_copied(store: Store, tmp_path: Path) -> None:
+    ours = Store(tmp_path / "ours")
+    library = Library(ours, [Store(store.root, can_write=False)])
+    before = everything(store)
+    manifest, statuses = made(ours, Modelfile("other:v1", system="new"), library=library)
+    assert layers(ours, manifest)[OLLAMA + "template"] == GO
+    assert layers(ours, manifest)[OLLAMA + "system"] == b"new"
+    assert "copying file" in statuses
+    assert everything(store) == before
+    with pytest.raises(headrace.ModelNotFound, match="not found: `headrace pull other:v1` may bring it"):
+        create(MINE, Store(tmp_path / "third"), Modelfile("other:v1"))
+
+
+def test_what_is_damaged_in_ollamas_store_is_not_taken_over(parent: Manifest, store: Store, tmp_path: Path) -> None:
+    store.blob(parent.layers[0].digest).write_bytes(b"WEIGHTS")
+    ours = Store(tmp_path / "ours")
+    with pytest.raises(headrace.FileInvalid, match="is damaged where it was found"):
+        create(MINE, ours, Modelfile("other:v1"), library=Library(ours, [Store(store.root, can_write=False)]))
+    assert not ours.names()
+
+
+def test_a_file_of_hugging_faces_cache_is_copied(files: Path, store: Store, tmp_path: Path) -> None:
+    snapshot = tmp_path / "hub" / "models--LiquidAI--LFM2-8B-A1B-GGUF" / "snapshots" / "0"
+    snapshot.mkdir(parents=True)
+    (snapshot / "LFM2-8B-A1B-Q8_0.gguf").symlink_to(files / "small.gguf")
+    (snapshot / "LICENSE").write_text("LFM")
+    library = Library(store, hub=tmp_path / "hub")
+    manifest, _ = made(store, Modelfile("hf.co/LiquidAI/LFM2-8B-A1B-GGUF:Q8_0"), library=library)
+    assert blob_of(store, manifest).read_bytes() == (files / "small.gguf").read_bytes()
+    assert layers(store, manifest) == {OLLAMA + "license": b"LFM"}
 
 
 # --- for who asks from elsewhere

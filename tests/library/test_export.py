@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,21 @@ def test_what_is_refused(options: dict[str, str], sentence: str, tmp_path: Path)
     (tmp_path / "taken").mkdir()
     with pytest.raises(headrace.RequestInvalid, match=sentence):
         export(at(nano.FILE), tmp_path / "taken", **options)
+
+
+@pytest.mark.parametrize("form", ["gguf", "safetensors"])
+def test_where_nothing_can_be_written(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(headrace.RequestInvalid, match="none is not a folder: make it first"):
+        export(at(nano.FILE), tmp_path / "none" / "out", form)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("headrace.library.export._copy", full)
+    monkeypatch.setattr("headrace.weights.safetensors_writer.write", full)
+    with pytest.raises(headrace.RequestInvalid, match=r"out cannot be written \(No space left on device\): give"):
+        export(at(nano.FILE), tmp_path / "out", form)
+    assert not list(tmp_path.iterdir())
 
 
 # --- safetensors

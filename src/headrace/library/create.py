@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 from headrace.errors import FileInvalid, RequestInvalid
+from headrace.library import family
 from headrace.library.files import read_object
 from headrace.library.manifest import CONFIG, JINJA, OLLAMA, Layer, Manifest, build
 from headrace.library.modelfile import Modelfile, checked
+from headrace.library.models import Library
 from headrace.library.names import Name
 from headrace.library.progress import Progress, Report, unwatched
-from headrace.library.source import Work, bring, bring_blobs, find, float_blob, requantise
+from headrace.library.source import Work, bring, bring_blobs, bring_found, find, float_blob, requantise
 from headrace.library.store import Store
 
 QUANTIZE: Final = ("q4_0", "q8_0", "f16", "bf16")
@@ -30,13 +32,15 @@ def create(
     folder: Path | None = None,
     files: Mapping[str, str] = MappingProxyType({}),
     quantize: str | None = None,
+    library: Library | None = None,
     report: Report = unwatched,
 ) -> Manifest:
     """Makes the model `name`, or what it is from now on; its manifest comes last, so it is made whole or not at all.
 
     `folder` is that of the Modelfile, at which paths begin; None where FROM may be no path, as for who asks over HTTP.
     `files` are blobs of the store, by the names of files, in FROM's stead. `quantize` is one of QUANTIZE: matrices in
-    that type, of a source of floats.
+    that type, of a source of floats. A model that FROM names, and that the store does not have, is taken from where the
+    `library` finds it: Ollama's store, Hugging Face's cache.
 
     Raises RequestInvalid, Unsupported, TemplateInvalid, ModelNotFound, FileInvalid, StoreRefused.
     """
@@ -45,7 +49,12 @@ def create(
         raise RequestInvalid("a model is created from one thing: give `from`, or `files`")
     with store.writing() as session:
         work = Work(store, session, report)
-        base = _base(work, name, modelfile.source, folder, files, quantize)
+        if files:
+            base = _Base.of(*bring_blobs(work, files, name.model, quantize))
+        elif isinstance(found := find(modelfile.source, folder), Path):
+            base = _Base.of(*bring(work, found, quantize))
+        else:
+            base = _named(work, found, quantize, library)
         layers = _with(work, modelfile, base)
         config = work.add(dumped(_config(base.config, modelfile.requires, layers)), CONFIG)
         report(Progress("writing manifest"))
@@ -62,6 +71,10 @@ class _Base:
     config: Mapping[str, Any]
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, layer: Layer, config: Mapping[str, Any]) -> _Base:
+        return cls([layer], config)
+
 
 def _known(quantize: str | None) -> str | None:
     if quantize and quantize.lower() not in QUANTIZE:
@@ -69,23 +82,21 @@ def _known(quantize: str | None) -> str | None:
     return quantize.lower() if quantize else None
 
 
-def _base(
-    work: Work, name: Name, source: str, folder: Path | None, files: Mapping[str, str], quantize: str | None
-) -> _Base:
-    if files:
-        layer, config = bring_blobs(work, files, name.model, quantize)
-        return _Base([layer], config)
-    found = find(source, folder)
-    if isinstance(found, Name):
-        return _inherited(work, found, quantize)
-    layer, config = bring(work, found, quantize)
-    return _Base([layer], config)
-
-
-def _inherited(work: Work, source: Name, quantize: str | None) -> _Base:
-    """All that another model of the library has."""
+def _named(work: Work, name: Name, quantize: str | None, library: Library | None) -> _Base:
+    """All that another model has, ours before others'."""
     work.report(Progress("reading model metadata"))
-    manifest = work.store.manifest(source)
+    here = [one for one in (name, family.source(name)) if work.store.has_model(one)]
+    if here or library is None:
+        return _inherited(work, name, work.store.manifest(here[0] if here else name), quantize)
+    found = library.find(name)
+    if found.manifest is not None:
+        return _inherited(work, name, bring_found(work, found, found.manifest), quantize)
+    base = _Base.of(*bring(work, found.path, quantize))
+    licenses = [work.add(text.encode(), OLLAMA + "license") for text in found.licenses]
+    return replace(base, layers=base.layers + licenses)
+
+
+def _inherited(work: Work, source: Name, manifest: Manifest, quantize: str | None) -> _Base:
     work.session.keep(layer.digest for layer in manifest.blobs)
     layers = list(manifest.layers)
     config = _stated(work.store, source, manifest.config)

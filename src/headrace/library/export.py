@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -61,6 +62,18 @@ def export(
         _export_folder(found, destination, floats.upper(), progress)
 
 
+@contextmanager
+def _whole(destination: Path) -> Iterator[Path]:
+    """A place beside it to write to, which becomes it if all goes well."""
+    try:
+        with TemporaryDirectory(prefix=f"{destination.name}.", suffix=".part", dir=destination.parent) as folder:
+            part = Path(folder) / destination.name
+            yield part
+            part.replace(destination)
+    except OSError as error:
+        raise RequestInvalid(f"{destination} cannot be written ({error.strerror}): give another place") from None
+
+
 # --- GGUF
 
 
@@ -71,14 +84,10 @@ def _export_gguf(found: Found, destination: Path, progress: Progress) -> None:
         raise Unsupported(f"{found.name} has {parts} files: copy them, or give the first to `headrace create`")
     total = found.path.stat().st_size
     check_room(destination, total)
-    part = destination.with_name(destination.name + ".part")
-    try:
+    with _whole(destination) as part:
         digest = _copy(found.path, part, lambda done: progress(done, total))
         if (expected := _digest(found)) not in (None, digest):
             raise FileInvalid(found.path, f"its digest is {digest} and not {expected}: pull the model again")
-        part.replace(destination)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _digest(found: Found) -> str | None:
@@ -108,16 +117,11 @@ def _export_folder(found: Found, destination: Path, floats: str, progress: Progr
     entries = list(_entries(model, floats))
     texts = _texts(model, entries, found)
     check_room(destination, sum(entry.size_bytes for entry in entries))
-    part = destination.with_name(destination.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with _whole(destination) as part:
         part.mkdir()
         for name, text in texts.items():
             (part / name).write_text(text, encoding="utf-8")
         safetensors_writer.write(part, entries, progress, shard_bytes=safetensors_writer.SHARD_BYTES)
-        part.replace(destination)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _entries(model: Checkpoint, floats: str) -> Iterator[Entry]:

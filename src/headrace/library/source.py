@@ -15,7 +15,8 @@ from headrace import checkpoint, models, nano, packaged, summary
 from headrace.convert import convert, merge
 from headrace.errors import FileInvalid, ModelNotFound, RequestInvalid, Unsupported
 from headrace.library.files import PIECE_BYTES, disk_errors, is_plain_file, sha256_of
-from headrace.library.manifest import OLLAMA, Layer, digest_of
+from headrace.library.manifest import OLLAMA, Layer, Manifest, digest_of
+from headrace.library.models import Found
 from headrace.library.names import Name
 from headrace.library.progress import Progress, Report
 from headrace.library.store import Store
@@ -124,9 +125,9 @@ def _made(work: Work, status: str, make: Callable[[Path, Callable[[int, int], No
     return layer, facts
 
 
-def _copied(work: Work, path: Path) -> Layer:
+def _copied(work: Work, path: Path, media_type: str = MODEL) -> Layer:
     """A blob of its own: another name of the same file would change with it."""
-    layer = Layer(MODEL, sha256_of(path, work.watch("computing sha256 digest")), path.stat().st_size)
+    layer = Layer(media_type, sha256_of(path, work.watch("computing sha256 digest")), path.stat().st_size)
     work.session.keep([layer.digest])
     known = work.store.has(layer)
     if not known:
@@ -134,9 +135,19 @@ def _copied(work: Work, path: Path) -> Layer:
         with work.session.scratch() as scratch:
             with disk_errors(scratch):
                 _copy(path, scratch, work.watch("copying file"))
-            work.session.adopt(scratch, MODEL, layer.digest)
+            work.session.adopt(scratch, media_type, layer.digest)
     work.tell(layer, known)
     return layer
+
+
+def bring_found(work: Work, found: Found, manifest: Manifest) -> Manifest:
+    """All blobs of a model of another store, such as Ollama's. Raises FileInvalid for one that is damaged."""
+    for layer in manifest.blobs:
+        with disk_errors(found.path.parent):
+            taken = _copied(work, found.path.parent / layer.digest.replace(":", "-"), layer.media_type)
+        if taken != layer:
+            raise FileInvalid(found.name, f"{layer.digest} is damaged where it was found: pull the model again")
+    return manifest
 
 
 def _copy(source: Path, destination: Path, say: Callable[[int, int], None]) -> None:
