@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import headrace
-from headrace import checkpoint
+from headrace import checkpoint, cli
 from headrace.convert import convert, merge, tensor_type
 from headrace.models import lfm2
 from headrace.reference import Reference
@@ -192,6 +192,17 @@ def test_config_survives_the_round_trip(folder: Path, tmp_path: Path) -> None:
     before, after = checkpoint.read(folder), checkpoint.read(tmp_path / "model.gguf")
     assert rounded(after.config) == rounded(before.config)
     assert after.tokenizer.encode("abc ab <|im_end|>") == before.tokenizer.encode("abc ab <|im_end|>")
+
+
+@pytest.mark.parametrize("flag", ["--outtype", "--quantize"])
+def test_the_command(flag: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["convert", str(folder), str(tmp_path / "floats.gguf"), flag, "bf16"])
+    cli.main(["convert", str(tmp_path / "floats.gguf"), str(tmp_path / "model.gguf"), flag, "q8_0"])
+    assert read(tmp_path / "model.gguf").metadata["general.file_type"] == 7
+    assert "writing: 100%" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["convert", str(folder), str(tmp_path / "model.gguf"), flag, "q8_0"])
+    assert stopped.value.code == 2
 
 
 # --- from a GGUF file of floats

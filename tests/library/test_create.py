@@ -557,6 +557,13 @@ def test_blobs_that_are_not_there(store: Store) -> None:
         create(MINE, store, Modelfile(""), files={f"{i}.gguf": digest for i in range(1025)})
 
 
+def test_a_file_that_is_read_whole_has_an_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.library.source.LARGEST_TEXT", 1 << 20)
+    large, small = send(store, b" " * ((1 << 20) + 1)), send(store, b"{}")
+    with pytest.raises(headrace.RequestInvalid, match="has more than 1 MiB, and no such file has"):
+        create(MINE, store, Modelfile(""), files={"config.json": small, "tokenizer.json": large})
+
+
 def test_an_error_does_not_say_where_the_server_keeps_files(store: Store) -> None:
     digest = send(store, b"GGUF\x03\0\0\0")
     for sent in ({"a.gguf": digest}, {"config.json": send(store, b"[]"), "model.safetensors": digest}):

@@ -1,10 +1,11 @@
 """Modelfiles: what a model is made from, and how it is to be used, as Ollama's `create` takes it.
 
-    FROM lfm2:8b                        # once: a model, a GGUF file, a folder of safetensors
-    PARAMETER temperature 0.2           # `stop` as often as there are stop sequences
+    # a model, a GGUF file, or a folder of safetensors
+    FROM lfm2:8b
+    PARAMETER temperature 0.2
     SYSTEM \"\"\"You answer in
     one sentence.\"\"\"
-    MESSAGE user What is a headrace?    # a conversation to begin with
+    MESSAGE user What is a headrace?
 
 An instruction begins a line, in letters of either case; a line that begins with # says nothing. A value goes on to the
 end of the line, less the space around it. One that begins with a quote, or with three, goes on over as many lines as it

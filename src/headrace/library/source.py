@@ -27,6 +27,7 @@ MODEL: Final = OLLAMA + "model"
 BUILT_IN: Final = (nano.NAME, *packaged.MODELS)
 MOST_FILES: Final = 1024  # of one model
 LONGEST_NAME: Final = 255  # bytes
+LARGEST_TEXT: Final = 64 << 20  # of a file that is read whole, such as tokenizer.json
 _FILE_NAME = re.compile(r"\w[\w. +()-]*")
 
 
@@ -185,6 +186,9 @@ def bring_blobs(work: Work, files: Mapping[str, str], name: str, quantize: str |
     parts = sorted(file for file in blobs if file.lower().endswith(".gguf") or len(blobs) == 1)
     if parts and len(parts) < len(blobs):
         raise RequestInvalid("files has GGUF files and others: send either the ones or the others")
+    for file, blob in blobs.items():
+        if not parts and not file.endswith(".safetensors") and blob.stat().st_size > LARGEST_TEXT:
+            raise RequestInvalid(f"files: {file!r} has more than {LARGEST_TEXT >> 20} MiB, and no such file has")
     with _laid_out(blobs, name) as folder:
         if not parts:
             return bring(work, folder, quantize)
