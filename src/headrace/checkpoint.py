@@ -73,6 +73,20 @@ def read(name_or_path: str | Path) -> Checkpoint:
     return _assemble(path, _read_folder(path) if path.is_dir() else _read_gguf(path))
 
 
+def exists(name_or_path: str | Path) -> bool:
+    """Whether there is something of this name, a model or not."""
+    try:
+        return _find(name_or_path).exists()
+    except (ModelNotFound, OSError, ValueError):  # a text may be too long for a path
+        return False
+
+
+def lasting_name(name: str) -> str:
+    """What finds the same model from any folder: a path in full, any other name as it is."""
+    is_path = name != nano.NAME and name not in packaged.MODELS and exists(name)
+    return str(Path(name).expanduser().absolute()) if is_path else name
+
+
 def _find(name_or_path: str | Path) -> Path:
     if str(name_or_path) == nano.NAME:
         if not nano.FILE.exists():

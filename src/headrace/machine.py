@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 
-from platformdirs import user_cache_dir
+from platformdirs import user_cache_dir, user_data_dir
 
 ROOT = Path("/")
 
@@ -142,6 +142,11 @@ def peak_memory_bytes(root: Path = ROOT) -> int:
 def cache_folder() -> Path:
     """Where files lie that were made once and are kept for later: HEADRACE_CACHE, or the user's cache."""
     return Path(os.environ.get("HEADRACE_CACHE") or user_cache_dir("headrace"))
+
+
+def home_folder() -> Path:
+    """Where files lie that are kept until the user deletes them: HEADRACE_HOME, or the user's data folder."""
+    return Path(os.environ.get("HEADRACE_HOME") or user_data_dir("headrace"))
 
 
 def format_bytes(size_bytes: int) -> str:

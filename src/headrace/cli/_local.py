@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from headrace import summary
+from headrace import checkpoint, summary
 from headrace.cli import _caches
 from headrace.cli._partner import Stated, Tools
 from headrace.cli._progress import progress
@@ -32,6 +32,13 @@ class LocalRuntime:
     cache_bytes: int | None = None
     draft: str | None = "lookup"
     cached: tuple[str, Path] | None = None
+
+    @property
+    def server(self) -> None:
+        return None
+
+    def lasting_name(self, name: str) -> str:
+        return checkpoint.lasting_name(name)
 
     def load(self, name: str, num_ctx: int | None = None) -> Local:
         began = time.perf_counter()
@@ -86,7 +93,8 @@ class Local:
         click.secho(f"({_caches.load(self.model, self.cache)})", dim=True, err=True)
         prefix, name = self.model.prefix(system, tools, think), _caches.name_of(self.cache)
         if len(prefix) >= BLOCK_TOKENS and not self.model.cached(prefix):
-            click.secho(f"Warning: the cache {name} is of no use here: --system or the tools are others", err=True)
+            why = "--system, --system-file or the tools are others"
+            click.secho(f"Warning: the cache {name} is of no use here: {why}", err=True)
 
     def check(self, **parameters: Any) -> None:
         self.model.checkpoint.defaults.parameters.override(**parameters)

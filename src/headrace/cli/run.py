@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from headrace import nano
+from headrace.cli._attached import read_files
 from headrace.cli._form import read_form, read_system
 from headrace.cli._server import API_KEY, url_from
 from headrace.errors import RequestInvalid
@@ -41,7 +42,7 @@ SAMPLING = (
 
 SYSTEM = (
     click.option("--system", metavar="TEXT", help="What the model is told before the conversation."),
-    click.option("-f", "--system-file", metavar="FILE", help="The same from a file."),
+    click.option("--system-file", metavar="FILE", help="The same from a file."),
 )
 TOOLS = (
     click.option("--tools", type=click.Choice(["builtin", "none"]), help="Offer the built-in tools (nano: by itself)."),
@@ -111,8 +112,19 @@ def sampling_options(command: Command) -> Command:
 
 
 @click.command("run")
-@click.argument("model", default=nano.NAME)
+@click.argument("model", required=False)
 @click.argument("prompt", required=False)
+@click.option(
+    "-f", "--file", "files", multiple=True, metavar="FILE", help="Put this text file before the prompt (repeatable)."
+)
+@click.option("--continue", "latest", is_flag=True, help="Go on with the last conversation, and with its model.")
+@click.option(
+    "--session",
+    "name",
+    metavar="NAME",
+    help="Go on with the conversation of this name, or of an ID of `headrace log`; begin it, if there is none.",
+)
+@click.option("--no-log", is_flag=True, help="Keep nothing of this conversation on this machine.", **set_by("NO_LOG"))
 @click.option(
     "--host",
     is_flag=False,
@@ -156,12 +168,18 @@ def sampling_options(command: Command) -> Command:
     help="How long /load keeps the former model, or the server this one: 5m, 300, -1.",
 )
 @click.option("--hide-thinking", is_flag=True, help="Do not show what the model thinks aloud.")
-@click.option("--nowordwrap", is_flag=True, help="Print what the model writes as it is: no wrapping, no Markdown.")
+@click.option(
+    "--nowordwrap", "--plain", is_flag=True, help="Print what the model writes as it is: no wrapping, no Markdown."
+)
 @click.option("--verbose", is_flag=True, help="Print times, rates and memory after each answer.")
 @sampling_options
 def command(
-    model: str,
+    model: str | None,
     prompt: str | None,
+    files: tuple[str, ...],
+    latest: bool,
+    name: str | None,
+    no_log: bool,
     host: str | None,
     api_key: str | None,
     system: str | None,
@@ -192,15 +210,31 @@ def command(
     With PROMPT, or text piped in, it answers once; otherwise it opens a conversation. Text piped in follows PROMPT.
 
     With --host, MODEL is the name of a model that the server has.
+
+    Conversations are kept on this machine, for `headrace log`, --continue and --session, which make MODEL optional.
     """
     keep_alive_s = None if keep_alive is None else duration_s(keep_alive)
+    from headrace.cli import _recorder
+
+    recorder, past = _recorder.begin(latest, name, no_log)
+    if latest or name is not None:
+        model, prompt = _words(model, prompt, past is not None, host, api_key)
+    if past and model is None:
+        host = past.summary.server if host is None else host
     _check_place(host)
     form = read_form(format_, grammar)
-    system = read_system(system, system_file)
-    question = one_shot_prompt(prompt)
+    system, attached = read_system(system, system_file), read_files(files)
+    question = one_shot_prompt(prompt, attached)
     from headrace.cli._session import Session, Settings  # and what they need: more than `--help` does
     from headrace.cli._tools import find_tool
 
+    parameters = {name: value for name, value in sampling.items() if value not in (None, ())}
+    if past:
+        system = past.conversation.system if system is None else system
+        parameters = past.conversation.parameters | parameters
+        if model is None and tools is None:
+            tools = past.conversation.tools or "none"
+    model = model or (past.conversation.model if past else nano.NAME)
     settings = Settings(
         system=system,
         format=form,
@@ -210,9 +244,9 @@ def command(
         verbose=verbose,
         wordwrap=not nowordwrap,
         keep_alive_s=keep_alive_s or 0.0,
-        context=checked(context or ("shift" if question is None else "error")),
+        context=checked(context or ("shift" if question is None or past else "error")),
         loop_guard=loop_guard,
-        parameters={name: value for name, value in sampling.items() if value not in (None, ())},
+        parameters=parameters,
     )
     own = tuple(map(find_tool, functions))
     runtime: Runtime
@@ -229,12 +263,43 @@ def command(
         runtime = LocalRuntime(threads, kv, cache_bytes, None if draft == "none" else draft, cached)
     session = Session.open(model, settings, tools, runtime, num_ctx, own, trust_tools)
     with contextlib.closing(session):
+        session.recorder, session.attached = recorder, attached
+        session.messages = past.conversation.messages if past else []
         if question is None:
             from headrace.cli._repl import converse
 
+            if past:
+                click.secho(f"(goes on with {_recorder.told(past)})", dim=True, err=True)
             converse(session)
         elif not session.answer(question):
             sys.exit(1)
+
+
+def _words(
+    model: str | None, prompt: str | None, goes_on: bool, host: str | None, key: str | None
+) -> tuple[str | None, str | None]:
+    """MODEL and PROMPT where MODEL may be left out: a single argument that names no model is the prompt.
+
+    A word that could be the name of a model which is not here is one; but not where a conversation goes on, and the
+    word is a bare one.
+    """
+    if model is None or prompt is not None:
+        return model, prompt
+    one_word = not re.search(r"\s", model)
+    if (one_word and (not goes_on or re.search("[:/]", model))) or _names_a_model(model, host, key):
+        return model, None
+    return None, model
+
+
+def _names_a_model(name: str, host: str | None, key: str | None) -> bool:
+    if host is None:
+        from headrace import checkpoint
+
+        return checkpoint.exists(name)
+    from headrace.connection import Server, same_name
+
+    with contextlib.closing(Server(url_from(host), key)) as server:
+        return same_name(name, server.names()) is not None
 
 
 def _check_place(host: str | None) -> None:
@@ -282,12 +347,13 @@ def size_bytes(text: str | None, option: str = "--cache-bytes") -> int | None:
     return int(float(found[1]) * UNITS[(found[2] or "").lower()])
 
 
-def one_shot_prompt(prompt: str | None) -> str | None:
-    """The prompt and what is piped in, or None for a conversation. Raises UsageError when there is neither."""
+def one_shot_prompt(prompt: str | None, attached: str = "") -> str | None:
+    """The prompt and what is piped in, or None for a conversation. Raises UsageError when there is neither, and no file
+    that is asked about."""
     if sys.stdin is None or sys.stdin.isatty():
         return prompt
     piped = sys.stdin.read().strip()
     parts = [part for part in (prompt, piped) if part]
-    if not parts:
+    if not parts and not attached:
         raise click.UsageError("there is no prompt: give one, or pipe some text in")
     return "\n".join(parts)
