@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -229,6 +229,7 @@ class Log:
                 database.execute("PRAGMA secure_delete = ON")
                 self._migrate(database)
                 if write:
+                    _let_readers_in(database)
                     database.execute("BEGIN IMMEDIATE")
                 yield database
                 if write:
@@ -239,8 +240,6 @@ class Log:
     def _migrate(self, database: sqlite3.Connection) -> None:
         if _version(database) == len(MIGRATIONS):
             return
-        if _version(database) == 0:
-            database.execute("PRAGMA journal_mode = WAL")
         database.execute("BEGIN IMMEDIATE")
         version = _version(database)  # another process may have been faster
         if version > len(MIGRATIONS):
@@ -280,6 +279,14 @@ def check_name(name: str) -> str:
 def _version(database: sqlite3.Connection) -> int:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     return int(version)
+
+
+def _let_readers_in(database: sqlite3.Connection) -> None:
+    """While somebody writes: the file remembers it. Whoever finds it busy has the next one do it."""
+    (mode,) = database.execute("PRAGMA journal_mode").fetchone()
+    if mode != "wal":
+        with suppress(sqlite3.OperationalError):
+            database.execute("PRAGMA journal_mode = WAL")
 
 
 def _place(database: sqlite3.Connection, id_: int | None, name: str | None) -> int | None:
