@@ -95,7 +95,7 @@ def test_what_fits_loses_nothing(model: headrace.Model) -> None:
 
 def test_hundreds_of_turns_are_rendered_a_few_times(model: headrace.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     rendered = []
-    monkeypatch.setattr("headrace.model.write_calls", lambda turns, _: rendered.append(len(turns)) or turns)
+    monkeypatch.setattr("headrace.jobs.write_calls", lambda turns, _: rendered.append(len(turns)) or turns)
     messages = [{"role": "user", "content": f"Question {i}"} for i in range(600)]
     done_of(model.chat(messages, context="shift", num_predict=1))
     assert len(rendered) <= 12

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from headrace import budget, model, synthetic
+from headrace import budget, jobs, model, synthetic
 from headrace.cli import headrace as cli
 from headrace.engine import core, pace, scheduler, speculation
 
@@ -40,7 +40,7 @@ def test_files_are_named_all() -> None:
         f"multiples of {pace.LEAST_TOKENS} and at least {pace.LEAST_TOKENS}",
         f"(`echo`) is {scheduler.ECHO_TOKENS} at most",
         f"blocks of {core.BLOCK_TOKENS} tokens",
-        f"`logprobs=k` (0 to {model.MOST_LOGPROBS})",
+        f"`logprobs=k` (0 to {jobs.MOST_LOGPROBS})",
         f"So each draft, of up to {speculation.MOST_DRAFTED} tokens,",
         f"(2 to {speculation.LONGEST_MATCH})",
     ],

@@ -355,7 +355,7 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
     "a field that a request cannot have": (
         lambda **_: wire.decode(b'{"promt": "x"}', tokens.Tokenize, wire.Limits()),
         FieldRefused,
-        "promt: it is not supported here, and would change the answer",
+        "promt: it is not supported here, and would change the answer: did you mean prompt?",
     ),
     "a form that is too large": (
         lambda **_: wire.check_form("format", {"enum": ["x" * 30_000]}, wire.Limits(form_bytes=20_000)),

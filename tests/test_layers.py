@@ -14,7 +14,7 @@ import headrace
 
 ROOT = Path(headrace.__file__).parent
 TIERS = (
-    ("errors", "events", "nano", "_core"),
+    ("errors", "events", "nano", "preset", "_core"),
     ("packaged", "plan", "machine", "transcript", "connection"),
     ("weights",),
     ("reference", "models", "text"),
@@ -23,6 +23,7 @@ TIERS = (
     ("checkpoint",),
     ("summary", "convert", "synthetic", "bench", "words", "remote"),
     ("budget", "binding", "reply", "answers"),
+    ("jobs",),
     ("model",),
     ("server",),
     ("cli",),

@@ -19,6 +19,7 @@ from headrace.defaults import Defaults
 from headrace.errors import FileInvalid, ModelNotFound, Unsupported
 from headrace.models import lfm2, lfm2_moe, llama
 from headrace.plan import Plan
+from headrace.preset import Preset
 from headrace.text.template import FALLBACK_LFM2, FALLBACK_LFM25, Template
 from headrace.text.tokenizer import Tokenizer
 from headrace.weights import safetensors, split
@@ -32,6 +33,8 @@ GGUF_END_IDS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id", "t
 SAMPLED_BYTES = 4096  # of each end of a tensor, for a fingerprint
 
 NO_TEMPLATE = "{{ raise_exception('the file has none, and its vocabulary is not LFM2\\'s') }}"
+
+NO_PRESET = Preset()
 
 Backbone = lfm2.Config | llama.Config
 Config = Backbone | lfm2_moe.Config
@@ -52,6 +55,7 @@ class Checkpoint:
     has_template: bool  # of its own; else `template` is the architecture's
     defaults: Defaults
     end_ids: frozenset[int]
+    preset: Preset
 
     @property
     def backbone(self) -> Backbone:
@@ -60,17 +64,23 @@ class Checkpoint:
     @property
     def context_length(self) -> int:
         """The window, in tokens, when none is asked for."""
-        return defaults.context_length(self.backbone.vocab_size, self.backbone.max_position_embeddings)
+        largest = self.backbone.max_position_embeddings
+        if self.preset.num_ctx is not None:
+            return min(self.preset.num_ctx, largest)
+        return defaults.context_length(self.backbone.vocab_size, largest)
 
 
 def backbone_of(config: Config) -> Backbone:
     return config.backbone if isinstance(config, lfm2_moe.Config) else config
 
 
-def read(name_or_path: str | Path) -> Checkpoint:
-    """Reads `nano`, a GGUF file or a folder with config.json. Raises ModelNotFound, FileInvalid, Unsupported."""
+def read(name_or_path: str | Path, preset: Preset = NO_PRESET) -> Checkpoint:
+    """Reads `nano`, a GGUF file or a folder with config.json; what the `preset` states comes before what they say.
+
+    Raises ModelNotFound, FileInvalid, Unsupported.
+    """
     path = _find(name_or_path)
-    return _assemble(path, _read_folder(path) if path.is_dir() else _read_gguf(path))
+    return _assemble(path, _read_folder(path) if path.is_dir() else _read_gguf(path), preset)
 
 
 def exists(name_or_path: str | Path) -> bool:
@@ -159,7 +169,7 @@ def _no_config(path: Path) -> str:
     return f"{path}: a model folder has a config.json, and this one has none{choose}"
 
 
-def _assemble(path: Path, found: _Found) -> Checkpoint:
+def _assemble(path: Path, found: _Found, preset: Preset) -> Checkpoint:
     """Adds what the family says where the file says nothing."""
     tokenizer = found.tokenizer
     backbone = backbone_of(found.config)
@@ -167,19 +177,21 @@ def _assemble(path: Path, found: _Found) -> Checkpoint:
         raise FileInvalid(path, f"{tokenizer.vocab_size} tokens, but embeddings for {backbone.vocab_size}")
     architecture = found.architecture.__name__.rpartition(".")[2]
     family = defaults.family(architecture, layers=backbone.layers, vocab_size=backbone.vocab_size)
+    template = preset.template or found.template
     ends = (tokenizer.eos_id, *map(tokenizer.id_of, END_OF_TURN), *found.end_ids)
     return Checkpoint(
-        name=split.model_name(path) if path.is_file() else path.name,
+        name=preset.name or (split.model_name(path) if path.is_file() else path.name),
         path=path,
         architecture=architecture,
         config=found.config,
         plan=found.plan,
         weights=found.weights,
         tokenizer=tokenizer,
-        template=Template(found.template or _fallback(tokenizer), tokenizer.special_names),
-        has_template=bool(found.template),
-        defaults=defaults.resolve({**found.stated, "model card": family}),
+        template=Template(template or _fallback(tokenizer), tokenizer.special_names),
+        has_template=bool(template),
+        defaults=defaults.resolve({"manifest": preset.parameters, **found.stated, "model card": family}),
         end_ids=frozenset(id_ for id_ in ends if id_ is not None and tokenizer.has(id_)),
+        preset=preset,
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -22,40 +22,26 @@ from headrace.engine import core, packed, request, snapshot
 from headrace.engine.cache import BlockCache
 from headrace.engine.engine import Engine
 from headrace.engine.parameters import Parameters
-from headrace.engine.request import Asked
 from headrace.engine.residents import KEEP_ALIVE_S, Candidate, Residents, default_budget
 from headrace.engine.scheduler import Scheduler
 from headrace.engine.snapshot import Snapshot
 from headrace.engine.speculation import MOST_DRAFTED, Drafter, PromptLookup
+from headrace.engine.status import CacheState, Status
 from headrace.engine.turns import Turns
 from headrace.errors import Busy, ContextExceeded, FileInvalid, ModelNotFound, RequestInvalid
-from headrace.events import Choice, Dropped, Event
+from headrace.events import Choice, Event
+from headrace.jobs import Job, Jobs, Message, check_size
 from headrace.machine import memory_bytes, usable_threads
-from headrace.reply import Decode, ReplyEvents
 from headrace.text import window
-from headrace.text.calls import ReplyParser
-from headrace.text.constraint import Constraint, Constraints, Form
-from headrace.text.following import follow
+from headrace.text.constraint import Constraints
 from headrace.text.grammar import Grammars
-from headrace.text.prompt import encode_chat
-from headrace.text.repair import write_calls
 from headrace.text.stream import TextStream
-from headrace.text.template import Template
-from headrace.tools.loop import MAX_ROUNDS, AnyTool, Approve, Toolbox, converse, toolbox_of
-from headrace.tools.schema import parameters_of
+from headrace.tools.loop import MAX_ROUNDS, AnyTool, Approve, converse, toolbox_of
 from headrace.weights.mapped import check_whole
 
 MAX_SEQUENCES = 16  # that decode together
 MOST_ANSWERS = 128  # to one request
-MOST_LOGPROBS = 20  # likely tokens, for each token
-KEPT_TOKENS = (
-    "<|tool_call_start|>",
-    "<|tool_call_end|>",
-    "<think>",
-    "</think>",
-)  # the reply's structure, for the parser
 
-Message = Mapping[str, Any]
 Tools = Sequence[AnyTool] | Literal["builtin"] | None
 
 
@@ -144,57 +130,6 @@ def candidate(
     return Candidate(need.weights + cache, load_it)
 
 
-@dataclass(frozen=True, slots=True)
-class CacheState:
-    """The prefix cache at one moment."""
-
-    tokens: int  # that can be found again
-    size_bytes: int  # of the blocks that hold something
-    capacity_bytes: int
-    evicted_blocks: int  # given up so far for want of memory
-    preempted: int  # how often a running sequence was put back into the queue
-
-    @classmethod
-    def of(cls, scheduler: Scheduler, block_bytes: int) -> CacheState:
-        cache = scheduler.cache
-        used = cache.count - len(cache.free)
-        kept = used - sum(len(one.blocks) - len(one.held) for one in scheduler.running)
-        return cls(
-            kept * cache.block_tokens,
-            used * block_bytes,
-            cache.count * block_bytes,
-            cache.evicted,
-            scheduler.preempted,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What is asked of the engine for one answer. A constraint and a parser are made for each sequence."""
-
-    prompt: list[int]
-    sampling: Parameters
-    constraint: Callable[[], Constraint | None]
-    parser: Callable[[], ReplyParser] | None = None
-    keep: Collection[int] = ()  # special tokens that the text keeps
-    dropped: Dropped | None = None
-    asked: Asked = field(default_factory=Asked)
-    loop_guard: bool = True
-    num_ctx: int | None = None  # the window of this request, where it is smaller than the model's
-
-    def reply(self, decode: Decode) -> ReplyEvents:
-        return ReplyEvents(decode, self.parser and self.parser(), self.dropped)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """How a conversation is written, the ids that it follows, and where the reply begins."""
-
-    template: Template
-    after: Sequence[int] = ()
-    goes_on: bool = False  # with what its last message says
-
-
 class Model:
     """A loaded model. Safe to use from several threads; `close` it, or use it in a `with` block, to free its memory.
 
@@ -217,7 +152,7 @@ class Model:
         self.name = source.name
         self.num_ctx = _window(source, num_ctx)
         self.threads = usable_threads() if threads is None else threads
-        _check_size("threads", self.threads, 1024)
+        check_size("threads", self.threads, 1024)
         self.kv = core.kv_type(source.weights, kv)
         small = draft if isinstance(draft, Checkpoint) else None
         blocks = Need.of(source, kv, small).blocks(self.num_ctx, cache_bytes, memory_bytes())
@@ -228,11 +163,10 @@ class Model:
         gaps = np.array(source.tokenizer.gaps(source.backbone.vocab_size), np.int32)
         scheduler = Scheduler(BlockCache(blocks, core.BLOCK_TOKENS), MAX_SEQUENCES, barred=gaps)
         self._engine = Engine(native, scheduler, turns)
-        self._cache_tokens = scheduler.cache.capacity
         self.isa = core.chosen_isa() or core.load_core().isas()[0]
         self._looking_up = draft == "lookup"
         self._constraints = Constraints(Grammars(source.tokenizer, source.backbone.vocab_size, source.end_ids))
-        self._kept = {id_ for name in KEPT_TOKENS if (id_ := source.tokenizer.id_of(name)) is not None}
+        self._jobs = Jobs(source, self._constraints, self.num_ctx, scheduler.cache.capacity)
 
     @property
     def can_think(self) -> bool:
@@ -303,7 +237,7 @@ class Model:
                 raise RequestInvalid("several answers cannot run tools: leave out n, or run_tools")
             return iter(self.chat_answers(messages, tools, n=n, **options))
         toolbox = toolbox_of(tools)
-        job = self._chat_jobs(toolbox, **options)
+        job = self._jobs.of_chat(toolbox, **options)
 
         def answer(turns: Sequence[Message], choice: str | None) -> Iterator[Event]:
             return self._answers([job(turns, choice)]).only()
@@ -328,41 +262,7 @@ class Model:
         conversation and its answer, which this one follows, and `goes_on`: the reply goes on with the text of the last
         message. Raises what `chat` does, but at once.
         """
-        return self._answers([self._chat_jobs(toolbox_of(tools), num_ctx, deltas, **options)(messages, None)], n)
-
-    def _chat_jobs(
-        self,
-        toolbox: Toolbox,
-        num_ctx: int | None = None,
-        deltas: bool = False,
-        *,
-        format: Any = None,  # noqa: A002
-        tool_choice: Any = "auto",
-        parallel_tool_calls: bool = True,
-        think: bool | None = None,
-        constrain: bool = True,
-        context: window.Policy = "error",
-        loop_guard: bool = True,
-        logprobs: int | None = None,
-        experts: bool = False,
-        template: str | None = None,
-        after: Sequence[int] = (),
-        goes_on: bool = False,
-        **parameters: Any,
-    ) -> Callable[[Sequence[Message], str | None], _Job]:
-        """Makes jobs of conversations; the second argument is a `tool_choice` that takes the place of the first."""
-        sampling, policy = self._parameters(parameters), window.checked(context)
-        form, asked = Form(format, tool_choice, parallel_tool_calls, think, constrain), _asked(logprobs, experts)
-        rest: dict[str, Any] = {"asked": asked, "loop_guard": loop_guard, "deltas": deltas}
-        rest["num_ctx"] = self._narrower(num_ctx)
-        self.check_ids(after)
-        rest["place"] = _Place(self._template(template), after, goes_on)
-
-        def job(messages: Sequence[Message], choice: str | None) -> _Job:
-            chosen = form if choice is None else form.with_choice(choice)
-            return self._job(messages, toolbox, sampling, chosen, policy, **rest)
-
-        return job
+        return self._answers([self._jobs.of_chat(toolbox_of(tools), num_ctx, deltas, **options)(messages, None)], n)
 
     @overload
     def generate(self, text: str, *, n: None = None, **given: Any) -> Iterator[Event]: ...
@@ -406,35 +306,15 @@ class Model:
         prompts: Sequence[str | Sequence[int]],
         *,
         n: int = 1,
-        num_ctx: int | None = None,
-        format: Any = None,  # noqa: A002
-        context: window.Policy = "error",
-        loop_guard: bool = True,
-        logprobs: int | None = None,
-        echo: bool = False,
-        ends: bool = False,
-        experts: bool = False,
-        **parameters: Any,
+        **options: Any,
     ) -> Answers:
         """What `generate` answers to texts or token ids, to be begun and read as its caller likes: see `Answers`.
 
-        A prompt gets one BOS unless it begins with it. With `ends` the token that ends an answer has its Token event,
-        too. `num_ctx` is that of `chat_answers`. Raises what `generate` does, but at once.
+        A prompt gets one BOS unless it begins with it. The `options` are those of `generate`; and `num_ctx`, as for
+        `chat_answers`, and `ends`: the token that ends an answer has its Token event, too. Raises what `generate` does,
+        but at once.
         """
-        sampling, asked = self._parameters(parameters), replace(_asked(logprobs, experts), echo=echo, ends=ends)
-        narrower, tokenizer = self._narrower(num_ctx), self.checkpoint.tokenizer
-        constraint = partial(self._constraints.of_text, format)
-        constraint()  # what is wrong with the form is said now
-        jobs = []
-        for one in prompts:
-            prompt, dropped = self.prompt(one), None
-            if window.checked(context) != "error":
-                head = len(tokenizer.with_bos([]))
-                prompt, dropped = window.end_of(prompt, head, self._window(sampling, narrower))
-            jobs.append(
-                _Job(prompt, sampling, constraint, None, (), dropped, asked, loop_guard=loop_guard, num_ctx=narrower)
-            )
-        return self._answers(jobs, n)
+        return self._answers(self._jobs.of_texts(prompts, **options), n)
 
     def embed(
         self,
@@ -490,10 +370,11 @@ class Model:
 
         Raises RequestInvalid for ids that are not in the vocabulary.
         """
-        if isinstance(text, str):
-            return self.tokenize(text, add_bos=True)
-        self.check_ids(text)
-        return self.checkpoint.tokenizer.with_bos(list(text))
+        return self._jobs.prompt(text)
+
+    def check_ids(self, ids: Iterable[int]) -> None:
+        """Raises RequestInvalid for one that is not in the vocabulary."""
+        self._jobs.check_ids(ids)
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included."""
@@ -504,9 +385,9 @@ class Model:
 
         Raises RequestInvalid, TemplateInvalid.
         """
-        toolbox, sampling, form = toolbox_of(tools), self._parameters({}), Form(think=think)
+        toolbox = toolbox_of(tools)
         turns = ([*messages, {"role": "user", "content": question}] for question in ("a", "Z"))
-        first, second = (self._prompt(turn, toolbox, sampling, form, "error", self.num_ctx)[0] for turn in turns)
+        first, second = (self._jobs.conversation(turn, toolbox, think) for turn in turns)
         return [id_ for id_, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))]
 
     def prefill(self, token_ids: Sequence[int]) -> None:
@@ -514,9 +395,7 @@ class Model:
 
         Raises ContextExceeded, CacheExceeded, RequestInvalid.
         """
-        job = _Job(list(token_ids), self._parameters({"num_predict": 1}), lambda: None)
-        self.check_ids(token_ids)
-        deque(self._answers([job]).only(), maxlen=0)
+        deque(self._answers([self._jobs.of_ids(token_ids, num_predict=1)]).only(), maxlen=0)
 
     def cached(self, token_ids: Sequence[int]) -> int:
         """How many of a prompt's first tokens the prefix cache holds now."""
@@ -524,8 +403,15 @@ class Model:
         return self._engine.call(lambda scheduler, _: len(scheduler.cache.match(ids))) * core.BLOCK_TOKENS
 
     def cache(self) -> CacheState:
-        """What the prefix cache holds now."""
-        return self._engine.call(lambda scheduler, _: CacheState.of(scheduler, self._block_bytes))
+        """What the prefix cache holds now, as soon as the step that runs has ended."""
+        counts = self._engine.call(lambda scheduler, _: scheduler.counts())
+        return CacheState.of(counts, core.BLOCK_TOKENS, self._block_bytes)
+
+    def status(self) -> Status:
+        """How many are answered or wait, and what the prefix cache holds, as far as is known without any waiting."""
+        counts = self._engine.counts()
+        cache = CacheState.of(counts, core.BLOCK_TOKENS, self._block_bytes)
+        return Status(counts.running, counts.waiting, cache)
 
     def clear_cache(self) -> None:
         """Forgets what no running request uses."""
@@ -585,91 +471,14 @@ class Model:
     ) -> None:
         self.close()
 
-    def _parameters(self, given: Mapping[str, Any]) -> Parameters:
-        parameters = self.checkpoint.defaults.parameters.override(**given)
-        self.check_ids(parameters.logit_bias)
-        return parameters
-
-    def _template(self, source: str | None) -> Template:
-        if source is None:
-            return self.checkpoint.template
-        return Template(source, self.checkpoint.tokenizer.special_names)
-
-    def _narrower(self, num_ctx: int | None) -> int:
-        """The window of one request."""
-        if num_ctx is None:
-            return self.num_ctx
-        _check_size("num_ctx", num_ctx, 2**31 - 1)
-        return min(num_ctx, self.num_ctx)
-
-    def _window(self, sampling: Parameters, num_ctx: int) -> window.Window:
-        """That of the request, or what of it the cache has memory for."""
-        return window.Window.of(min(num_ctx, self._cache_tokens), sampling.num_predict)
-
-    def _prompt(
-        self,
-        messages: Sequence[Message],
-        toolbox: Toolbox,
-        sampling: Parameters,
-        form: Form,
-        policy: str,
-        num_ctx: int,
-        place: _Place | None = None,
-    ) -> window.Prompt:
-        """The prompt of a conversation, or of what of it fits the window, and what was left out."""
-        source = self.checkpoint
-        place = place or _Place(source.template)
-        switch = {} if form.think is None else {"enable_thinking": form.think}  # for templates that have one
-        if place.goes_on:
-            switch["continue_final_message"] = True
-
-        def encode(turns: Sequence[Message]) -> list[int]:
-            turns = write_calls(turns, place.template)
-            prompt = encode_chat(place.template, source.tokenizer, turns, tools=toolbox.schemas or None, **switch)
-            if place.after:
-                prompt = follow(place.after, prompt, place.template, source.tokenizer, source.end_ids)
-            return self._constraints.think(prompt, form.think)[0]
-
-        match policy:
-            case "shift":
-                return window.shift(messages, encode, self._window(sampling, num_ctx))
-            case "truncate":
-                fits = self._window(sampling, num_ctx)
-                return window.truncate(messages, encode, source.tokenizer.without_first, fits)
-        return encode(messages), None
-
-    def _job(
-        self,
-        messages: Sequence[Message],
-        toolbox: Toolbox,
-        sampling: Parameters,
-        form: Form,
-        policy: str,
-        num_ctx: int,
-        deltas: bool,
-        place: _Place | None = None,
-        **fields: Any,
-    ) -> _Job:
-        """What one assistant turn asks of the engine."""
-        prompt, dropped = self._prompt(messages, toolbox, sampling, form, policy, num_ctx, place)
-        _, thinking = self._constraints.think(prompt, form.think)  # which has been done to the prompt
-
-        def constraint() -> Constraint | None:
-            return self._constraints.of_reply(form, toolbox.schemas, thinking)
-
-        def parser() -> ReplyParser:
-            return ReplyParser(thinking, dict(map(parameters_of, toolbox.schemas)), deltas)
-
-        return _Job(prompt, sampling, constraint, parser, self._kept, dropped, num_ctx=num_ctx, **fields)
-
-    def _sequence(self, job: _Job, number: int = 0) -> request.Sequence:
+    def _sequence(self, job: Job, number: int = 0) -> request.Sequence:
         source, constraint, seed = self.checkpoint, job.constraint(), job.sampling.seed
         if constraint and (job.asked.of_tokens or job.asked.echo):
             constraint.fast_forward = False  # each token gets a step of its own, for what is asked about it
         return request.Sequence.start(
             job.prompt,
             job.sampling if seed is None else replace(job.sampling, seed=seed + number),
-            self.num_ctx if job.num_ctx is None else job.num_ctx,
+            job.num_ctx,
             end_ids=source.end_ids,
             text=TextStream(source.tokenizer, job.sampling.stop, job.keep),
             constraint=constraint,
@@ -683,19 +492,12 @@ class Model:
             return self._draft_model.drafter()
         return PromptLookup() if self._looking_up else None
 
-    def _check(self, job: _Job) -> None:
-        num_ctx = self.num_ctx if job.num_ctx is None else job.num_ctx
-        if not job.prompt:
-            raise RequestInvalid("the prompt is empty: there is nothing that the model could continue")
-        if len(job.prompt) >= num_ctx + (job.sampling.num_predict == 0):
-            raise ContextExceeded(len(job.prompt), num_ctx)
-
-    def _answers(self, jobs: Sequence[_Job], n: int = 1) -> Answers:
+    def _answers(self, jobs: Sequence[Job], n: int = 1) -> Answers:
         """`n` answers to each job, all together."""
-        _check_size("n", n, MOST_ANSWERS)
+        check_size("n", n, MOST_ANSWERS)
         self._check_files()
         for job in jobs:
-            self._check(job)
+            job.check()
         groups = [[self._sequence(job, number) for number in range(n)] for job in jobs]
         replies = [job.reply(self.detokenize) for job in jobs for _ in range(n)]
         return Answers(groups, replies, self._engine.submit, [job.prompt for job in jobs])
@@ -711,29 +513,9 @@ class Model:
             raise RequestInvalid(f"{len(ids)} token ids were given: the window holds 1 to {self.num_ctx}")
         self.check_ids(ids)
 
-    def check_ids(self, ids: Iterable[int]) -> None:
-        """Raises RequestInvalid for one that is not in the vocabulary."""
-        vocab_size = self.checkpoint.backbone.vocab_size
-        for id_ in ids:
-            if not 0 <= id_ < vocab_size:
-                raise RequestInvalid(f"token id {id_} is out of range: the model has {vocab_size} tokens")
-
-
-def _asked(logprobs: int | None, experts: bool) -> Asked:
-    if logprobs is None:
-        return Asked(experts=experts)
-    if isinstance(logprobs, bool) or not isinstance(logprobs, int) or not 0 <= logprobs <= MOST_LOGPROBS:
-        raise RequestInvalid(f"logprobs is {logprobs!r} but should be a whole number from 0 to {MOST_LOGPROBS}")
-    return Asked(logprobs, experts=experts)
-
 
 def _window(source: Checkpoint, num_ctx: int | None) -> int:
     """In tokens: what was asked for, else the model's own."""
     window = source.context_length if num_ctx is None else num_ctx
-    _check_size("num_ctx", window, source.backbone.max_position_embeddings)
+    check_size("num_ctx", window, source.backbone.max_position_embeddings)
     return window
-
-
-def _check_size(name: str, value: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise RequestInvalid(f"{name} is {value!r} but should be a whole number from 1 to {most}")

@@ -372,32 +372,42 @@ def test_a_key_without_a_server_is_a_mistake() -> None:
 
 def test_ps_lists_what_a_server_of_ollama_has_loaded(server: Fake) -> None:
     header, row = headrace("ps", "--host", server.url).stdout.splitlines()
-    assert re.split(r"  +", header) == ["NAME", "SIZE", "STATE", "CONTEXT", "CACHE", "IN FLIGHT", "UNTIL"]
-    assert re.split(r"  +", row) == ["scripted:latest", "3.0 GiB", "loaded", "4,096", "-", "-", "for ever"]
+    columns = ["NAME", "SIZE", "STATE", "CONTEXT", "CACHE", "IN FLIGHT", "WAITING", "UNTIL"]
+    assert re.split(r"  +", header) == columns
+    assert re.split(r"  +", row) == ["scripted:latest", "3.0 GiB", "loaded", "4,096", "-", "-", "-", "for ever"]
     (facts,) = json.loads(headrace("ps", "--json", "--host", server.url).stdout)
     assert facts == {
         "name": "scripted:latest",
         "size_bytes": 3 << 30,
         "state": "loaded",
         "num_ctx": 4096,
+        "cache_tokens": None,
         "cache_bytes": None,
         "cache_capacity_bytes": None,
         "in_flight": None,
+        "running": None,
+        "waiting": None,
         "until": None,
     }
 
 
 def test_ps_lists_what_our_own_server_says_beside_it(server: Fake) -> None:
     until = datetime.now().astimezone() + timedelta(minutes=4, seconds=50)
-    more = {"state": "loading", "in_flight": 2, "cache": {"size_bytes": 1 << 20, "capacity_bytes": 5 << 20}}
-    server.running = [{**RUNNING[0], "expires_at": until.isoformat(), "headrace": more}]
-    row = headrace("ps", "--host", server.url).stdout.splitlines()[1]
-    cells = re.split(r"  +", row)
-    assert cells[2:6] == ["loading", "4,096", "1.0 MiB of 5.0 MiB", "2"]
-    assert re.fullmatch(r"in [1-4] min", cells[6]) or re.fullmatch(r"in \d+ s|now", cells[6])
-    (facts,) = json.loads(headrace("ps", "--json", "--host", server.url).stdout)
+    cache = {"tokens": 1280, "size_bytes": 1 << 20, "capacity_bytes": 5 << 20, "evicted_blocks": 0, "preempted": 0}
+    more = {"state": "loaded", "in_flight": 22, "running": 16, "waiting": 6, "cache": cache}
+    server.running = [
+        {**RUNNING[0], "expires_at": until.isoformat(), "headrace": more},
+        {**RUNNING[0], "name": "other:7b", "headrace": {"state": "loading", "in_flight": 2}},
+    ]
+    _, *rows = (re.split(r"  +", line) for line in headrace("ps", "--host", server.url).stdout.splitlines())
+    assert rows[0][2:7] == ["loaded", "4,096", "1,280 tokens, 1.0 MiB of 5.0 MiB", "22", "6"]
+    assert re.fullmatch(r"in [1-4] min", rows[0][7]) or re.fullmatch(r"in \d+ s|now", rows[0][7])
+    assert rows[1][2:7] == ["loading", "4,096", "-", "2", "-"]
+    facts, loading = json.loads(headrace("ps", "--json", "--host", server.url).stdout)
     assert facts["until"] == until.isoformat(timespec="seconds")
-    assert (facts["in_flight"], facts["cache_bytes"]) == (2, 1 << 20)
+    assert (facts["in_flight"], facts["running"], facts["waiting"]) == (22, 16, 6)
+    assert (facts["cache_tokens"], facts["cache_bytes"], facts["cache_capacity_bytes"]) == (1280, 1 << 20, 5 << 20)
+    assert (loading["state"], loading["waiting"], loading["cache_bytes"]) == ("loading", None, None)
 
 
 def test_ps_of_nothing_and_of_nonsense(server: Fake) -> None:
@@ -407,7 +417,7 @@ def test_ps_of_nothing_and_of_nonsense(server: Fake) -> None:
     assert json.loads(headrace("ps", "--json", "--host", server.url).stdout) == []
     server.running = [{"name": "a\x1b[31m", "size": "big", "expires_at": "soon", "headrace": [], "context_length": -1}]
     row = headrace("ps", "--host", server.url).stdout.splitlines()[1]
-    assert re.split(r"  +", row) == ["a␛[31m", "-", "loaded", "-", "-", "-", "for ever"]
+    assert re.split(r"  +", row) == ["a␛[31m", "-", "loaded", "-", "-", "-", "-", "for ever"]
 
 
 def test_stop(server: Fake) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from headrace.engine.pace import Pace
 from headrace.engine.parameters import Parameters
 from headrace.engine.request import Finished, Sequence
 from headrace.engine.scheduler import Scheduler
+from headrace.engine.status import Counts
 from headrace.errors import ModelClosed, RequestInvalid
 from headrace.events import Text
 from tests.engine.cores import BLOCK, BlockCore
@@ -93,6 +95,28 @@ def test_long_prompts_come_in_chunks_and_others_decode_beside_them(engine: Engin
     together = [batch for batch in core.batches if len(batch.positions) == 2]
     assert len(together) >= 3
     assert all(len(batch.tokens) <= 8 + 1 for batch in core.batches)
+
+
+def test_it_says_how_it_stands_while_a_step_runs(engine: Engine, core: BlockCore) -> None:
+    """Nobody waits for the end of the step: it may be a long one."""
+    assert engine.counts() == Counts(0, 0, blocks=32, used=0, kept=0, evicted=0, preempted=0)
+    core.gate.clear()
+    first = engine.submit(sequence(list(range(30)), num_predict=2))
+    until(lambda: engine.counts().running == 1)  # and its first chunk at the gate
+    later = [engine.submit(sequence([number], num_predict=1)) for number in range(5)]
+    assert engine.counts() == Counts(1, 5, blocks=32, used=2, kept=0, evicted=0, preempted=0)
+    core.gate.set()
+    for one in (first, *later):
+        run_out(one)
+    until(lambda: engine.counts().running == 0)
+    full = (30 + 1) // BLOCK  # the last token is never stepped
+    assert engine.counts() == Counts(0, 0, blocks=32, used=full, kept=full, evicted=0, preempted=0)
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end, "it did not come"
 
 
 def run_out(asked: Sequence) -> list[int]:

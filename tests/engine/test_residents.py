@@ -123,6 +123,7 @@ class Fake:
         self.users = 0
         self.closed = 0
         self.fails_to_close = False
+        self.on_close: Callable[[], object] = lambda: None
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -138,6 +139,7 @@ class Fake:
         with self.world.lock:
             assert not self.users, "closed while it is in use"
             self.closed += 1
+        self.on_close()
         time.sleep(0)
         with self.world.lock:
             self.world.loaded[self.name] -= 1
@@ -215,6 +217,25 @@ def test_loaded_once_and_kept(world: World) -> None:
     assert world.loads == ["a", "b"]
     assert world.states() == {"a": "loaded", "b": "loaded"}
     assert [resident.name for resident in world.residents.list()] == ["a", "b"], "the last used first"
+
+
+def test_what_is_loaded_can_be_looked_at_without_using_it(world: World) -> None:
+    assert world.residents.held("a") is None
+    world.gate.clear()
+    first = Held(world, "a", "first")
+    until_loading(world, "a")
+    assert world.residents.held("a") is None
+    world.gate.set()
+    model = first.model()
+    assert world.residents.held("a") is model
+    assert [one.in_flight for one in world.residents.list()] == [1]
+    world.residents.unload("a")
+    assert world.residents.held("a") is model, "it still answers"
+    held_while_closing = list[object]()
+    model.on_close = lambda: held_while_closing.append(world.residents.held("a"))
+    first.end()
+    assert held_while_closing == [None]
+    assert world.loads == ["a"]
 
 
 def test_the_idle_one_that_was_used_least_recently_makes_room(world: World) -> None:

@@ -183,7 +183,7 @@ MUTATIONS = (
     Mutation(P + "tools/loop.py", 'for argument in parameters["required"]:', "for argument in []:", ("tests/tools",)),
     # what holds it together
     Mutation(P + "defaults.py", "reversed(list(sources.items()))", "list(sources.items())", MODEL),
-    Mutation(P + "model.py", "if len(job.prompt) >= self.num_ctx + (", "if len(job.prompt) > 2 * self.num_ctx + (", MODEL),
+    Mutation(P + "jobs.py", "if len(self.prompt) >= self.num_ctx + (", "if len(self.prompt) > 2 * self.num_ctx + (", MODEL),
     Mutation(P + "tools/loop.py", "len(done) > rounds or", "len(done) >= 1 or", ("tests/nano",)),
     Mutation(P + "convert.py", "head=name == head", "head=False", ("tests/test_convert.py",)),
     Mutation(P + "cli/run.py", 'return "\\n".join(parts)', "return parts[0]", ("tests/cli/test_run.py",)),

@@ -89,6 +89,15 @@ def test_a_host_can_be_allowed() -> None:
         assert raw.status(asked(live, "other.example")) == 403
 
 
+@pytest.mark.parametrize("path", ["/well/", "/well//", "/api/pull/"])
+def test_no_host_is_sent_back_as_a_place_to_go(path: str, tiny_live: Live) -> None:
+    """A slash too many would be answered with an address that is made of the client's own Host."""
+    answer = asked(tiny_live, "10.1.2.3:666", path)
+    assert raw.status(answer) == 404
+    assert b"10.1.2.3" not in answer
+    assert b"location" not in answer.lower()
+
+
 # --- origins
 
 LOCAL_PAGES = [

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.server import load
+from tests.server.faults import watched
 from tests.server.live import Live, running
 from tests.server.tiny import counts, leases, loaded, until
 
@@ -20,9 +21,11 @@ SPARE_BYTES = 64 << 20  # that a process may have more than before: arenas of th
 
 @pytest.fixture
 def brief() -> Iterator[Live]:
-    """A server that does not wait long for whoever is slow."""
-    with running(limits={"header_s": 1.0, "body_s": 1.0}, body_bytes=BODY_BYTES) as live:
-        yield live
+    """A server that does not wait long for whoever is slow. Until its end nothing may go wrong inside."""
+    with watched() as faults:
+        with running(limits={"header_s": 1.0, "body_s": 1.0}, body_bytes=BODY_BYTES) as live:
+            yield live
+        assert not faults, f"{len(faults)} of them: {faults[:3]}"
 
 
 def resident_bytes() -> int:

@@ -10,7 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from headrace.events import Done, Reason, Timings, Usage
 from headrace.server.log import Form, Lines
+from headrace.server.openai.facts import Facts
 from tests.server import raw, tiny
 from tests.server.live import Live, running
 from tests.server.tiny import gated, leases, post, until
@@ -42,6 +44,13 @@ def kept() -> Iterator[Kept]:
     logger.setLevel(level)
 
 
+@pytest.fixture(scope="module")
+def telling() -> Iterator[Live]:
+    """A server that logs what is said."""
+    with running(log_prompts=True) as live:
+        yield live
+
+
 def of(record: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name != "ms"}
 
@@ -57,6 +66,91 @@ def test_a_line_says_what_was_asked_for_and_what_became_of_it(tiny_live: Live, k
     for line in [*kept.lines(), *kept.lines("json")]:
         assert "ourselves" not in line
         assert "secret" not in line
+
+
+HI = [{"role": "user", "content": "Hi"}]
+GREETED = {"messages": HI, "temperature": 0}
+SHORT = {"options": {"num_predict": 2, "temperature": 0}}
+TWO = {"prompt": ["One, two,", "Hi"], "n": 2, "max_tokens": 2, "temperature": 0}
+ANSWERED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "chat of Ollama's": ("/api/chat", {"messages": HI, "options": {"temperature": 0}}, "stop"),
+    "generate": ("/api/generate", {"prompt": "Hi", "stream": False, **SHORT}, "length"),
+    "chat of OpenAI's": ("/v1/chat/completions", GREETED, "stop"),
+    "its stream": ("/v1/chat/completions", {**GREETED, "stream": True, "max_tokens": 2}, "length"),
+    "completions": ("/v1/completions", TWO, "length"),
+}
+
+
+@pytest.mark.parametrize(("path", "given", "reason"), ANSWERED.values(), ids=ANSWERED)
+def test_an_answers_line_says_why_it_ended(
+    path: str, given: dict[str, Any], reason: str, live: Live, kept: Kept
+) -> None:
+    assert httpx.post(live.url + path, json={"model": "nano", **given}, timeout=60).status_code == 200
+    until(kept.facts)
+    (facts,) = kept.facts()
+    assert (facts["model"], facts["reason"], facts["stream"]) == ("nano", reason, given.get("stream", "api" in path))
+    assert facts["prompt_tokens"] > 0
+    assert facts["completion_tokens"] > 0
+
+
+def test_of_several_answers_each_reason_is_said_once() -> None:
+    def ended(reason: Reason) -> Done:
+        return Done(reason, Usage(1, 1), Timings(0, 0, 0, 0))
+
+    facts = Facts(3, 0.0, [ended("stop"), ended("length"), ended("stop")], None)
+    assert facts.reason == "length,stop"
+
+
+OF_A_MODEL: dict[str, dict[str, Any] | None] = {
+    "/tokenize": {"prompt": "Hi"},
+    "/detokenize": {"tokens": [5]},
+    "/tokenizer_info": None,
+    "/apply-template": {"messages": HI},
+    "/v1/embeddings": {"model": "Nano", "input": "Hi"},
+    "/v1/models/NANO": None,
+    "/api/show": {"model": "nano:latest"},
+    "/api/pull": {"model": "nano"},
+    "/api/embed": {"model": "nano", "input": "Hi"},
+    "/api/embeddings": {"model": "nano", "prompt": "Hi"},
+    "/api/delete": {"model": "nano"},
+}
+
+
+@pytest.mark.parametrize("path", OF_A_MODEL)
+def test_whatever_is_about_a_model_says_which(path: str, live: Live, kept: Kept) -> None:
+    given = OF_A_MODEL[path]
+    httpx.request("DELETE" if "delete" in path else "POST" if given else "GET", live.url + path, json=given)
+    until(kept.facts)
+    assert kept.facts()[0]["model"] == "nano"
+
+
+def test_a_model_that_is_not_there_is_in_no_line(live: Live, kept: Kept) -> None:
+    httpx.post(f"{live.url}/tokenize", json={"prompt": "Hi", "model": "secret"})
+    until(kept.facts)
+    assert "model" not in kept.facts()[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "given"),
+    [
+        ("/api/chat", {"messages": HI, **SHORT}),
+        ("/v1/chat/completions", {"messages": HI, "max_tokens": 2}),
+        ("/v1/completions", {"prompt": "Hi", "max_tokens": 2}),
+        ("/v1/embeddings", {"input": "Hi"}),
+        ("/api/embed", {"input": "Hi"}),
+        ("/tokenize", {"prompt": "Hi"}),
+    ],
+)
+def test_what_was_asked_is_said_once(path: str, given: dict[str, Any], kept: Kept, telling: Live) -> None:
+    body = {"model": "nano", "stop": "unheard of"} if "completions" in path else {"model": "nano"}
+    answer = httpx.post(telling.url + path, json={**body, **given}, timeout=60)
+    assert answer.status_code == 200
+    until(kept.facts)
+    (facts,) = kept.facts()
+    assert json.loads(facts["asked"]) == {**body, **given}
+    assert facts["answered"] == answer.text
+    asked = [name for name, value in facts.items() if name != "answered" and "Hi" in str(value)]
+    assert asked == ["asked"]
 
 
 def test_prompts_and_answers_by_choice(kept: Kept) -> None:

@@ -21,6 +21,7 @@ from headrace.remote import RemoteModel
 from headrace.server.guard import Doors, Key
 from headrace.tools.loop import Tool, toolbox_of
 from tests.server.live import Live, running
+from tests.server.tiny import gated
 
 HEADRACE = [sys.executable, "-c", "from headrace.cli import main; main()"]
 WAIT_S = 60
@@ -155,10 +156,16 @@ def test_leaving_an_answer_frees_what_it_holds_at_the_server(live: Live, remote:
 
 
 def test_a_server_that_goes_down_says_so_in_mid_answer() -> None:
-    with running() as own, closing(RemoteModel(Server(own.url), "nano")) as remote:
-        events = remote.chat([{"role": "user", "content": "Hello"}], temperature=100.0, repeat_penalty=1.2)
-        next(events)
-        own.house.serving.go_down()
+    """As it goes down when it is told to end; the gate keeps the answer from being over before that."""
+    with (
+        running(grace_s=0) as own,
+        gated(own.house) as gate,
+        closing(RemoteModel(Server(own.url), "nano")) as remote,
+    ):
+        events = remote.chat([{"role": "user", "content": "What is the capital of France?"}])
+        gate.permits.release(5)  # of some dozens of steps
+        assert isinstance(next(events), Text)
+        own.server.should_exit = True
         with pytest.raises(ServerFailed, match="shutting down"):
             list(events)
 
@@ -188,9 +195,12 @@ def test_ps_and_stop() -> None:
         assert json.loads(run("ps", "--json", "--host", own.url).stdout) == []
         assert run("stop", "nano", "--host", own.url).stdout == "nano was not loaded.\n"
         assert run("run", "nano", "Hi", "--keep-alive", "-1", "--host", own.url).returncode == 0
+        until(lambda: own.house.serving.models.list()[0].in_flight == 0)
         (facts,) = json.loads(run("ps", "--json", "--host", own.url).stdout)
         assert (facts["name"], facts["state"], facts["num_ctx"]) == ("nano:latest", "loaded", 4096)
         assert facts["size_bytes"] > 10**7
+        assert (facts["in_flight"], facts["running"], facts["waiting"]) == (0, 0, 0)
+        assert 0 < facts["cache_bytes"] < facts["cache_capacity_bytes"]
         assert facts["until"] is None
         assert "for ever" in run("ps", "--host", own.url).stdout
         assert run("stop", "NANO:latest", "--host", own.url).stdout == "Stopped NANO:latest.\n"

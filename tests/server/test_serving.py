@@ -161,6 +161,26 @@ def test_so_it_is_over_http(path: str, live: Live) -> None:
         assert gate.steps <= 2
 
 
+@pytest.mark.parametrize("path", ["/api/embed", "/v1/embeddings"])
+def test_many_texts_are_not_read_for_nobody(path: str, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, prompt, begun, go = list[Any](), Model.prompt, threading.Event(), threading.Event()
+
+    def held(model: Model, text: Any) -> list[int]:
+        read.append(text)
+        begun.set()
+        assert go.wait(20)
+        return prompt(model, text)
+
+    monkeypatch.setattr(Model, "prompt", held)
+    with raw.connected(live.url) as one:
+        one.sendall(raw.request(path, {"model": "nano", "input": [f"text {number}" for number in range(40)]}))
+        assert begun.wait(20)
+    until(lambda: live.house.serving.in_flight == 0)
+    go.set()
+    until(lambda: nothing_is_left(live))
+    assert read == ["text 0"]
+
+
 def test_who_goes_away_before_it_has_said_all_leaves_nothing(tiny_live: Live) -> None:
     with raw.connected(tiny_live.url) as one:
         one.sendall(raw.request("/tiny", body())[:-3])
@@ -218,6 +238,30 @@ def test_a_request_that_takes_too_long_is_told_so(stream: bool) -> None:
             gate.permits.release(1)
             until(lambda: nothing_is_left(live))
             assert gate.steps == (4 if stream else 1)
+
+
+@pytest.mark.parametrize("path", ["/api/embed", "/v1/embeddings"])
+def test_many_vectors_have_no_more_time_than_one(path: str) -> None:
+    """There are sixty steps to do and more, each of which alone would be soon enough."""
+    with running(deadline_s=0.5) as live, gated(live.house) as gate:
+        ended = threading.Event()
+
+        def drip() -> None:
+            while not ended.wait(0.1):
+                gate.permits.release(1)
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        try:
+            texts = [f"text {number}" for number in range(1000)]
+            answer = httpx.post(live.url + path, json={"model": "nano", "input": texts}, timeout=60)
+            assert answer.status_code == 504
+            assert "longer than the 0.5 seconds" in answer.text
+            until(lambda: nothing_is_left(live))
+        finally:
+            ended.set()
+            dripping.join()
+        assert gate.steps < 60
 
 
 def test_loading_counts_too() -> None:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import socket
+import struct
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+from starlette.types import Receive, Scope, Send
 
 from tests.server import raw, tiny
+from tests.server.faults import watched
 from tests.server.live import Live, running
 from tests.server.tiny import body, counts, gated, leases, until
 
@@ -253,6 +260,79 @@ def test_a_reader_that_does_not_read_is_let_go(strict: Live) -> None:
         until(lambda: tiny.FLOODS)
         until(lambda: not tiny.FLOODS)
     assert well(strict)
+
+
+# --- who goes away
+
+
+class Ending:
+    """Answers without reading the body. After its head the client goes away, which nobody in the server notices."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self.pieces, self.go = pieces, threading.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as ASGI has it
+        size = str(sum(map(len, self.pieces))).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", size)]})
+        assert self.go.wait(20)  # nothing else runs in the loop meanwhile
+        for left, piece in zip(reversed(range(len(self.pieces))), self.pieces, strict=True):
+            await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
+
+
+@pytest.mark.parametrize("pieces", [[b""], [b"x"] * 20], ids=["nothing more", "pieces"])
+def test_who_resets_the_connection_is_no_error(pieces: Sequence[bytes]) -> None:
+    """There is more of the body to come, so the server tells that its answer is whole, to somebody who has gone."""
+    ending = Ending(pieces)
+    with watched() as faults, running(lambda _: [Route("/ending", ending, methods=["POST"])]) as live:
+        with raw.connected(live.url) as one:
+            one.sendall(raw.head("POST", "/ending", content_length="100"))
+            assert b"\r\n\r\n" in one.recv(1 << 16)
+            (connection,) = live.server.server_state.connections
+            served = connection.transport.get_extra_info("socket")  # type: ignore[union-attr]
+            reset(one)
+        watch = select.poll()
+        watch.register(served.fileno(), 0)
+        until(lambda: any(event & select.POLLHUP for _, event in watch.poll(0)))
+        ending.go.set()
+        until(lambda: not live.server.server_state.connections)
+    assert not faults
+
+
+def test_an_answer_that_is_not_all_sent_at_its_end_arrives_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.server.transport.LINGER_S", 0.1)
+    large = b"x" * (32 << 20)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(large)(scope, receive, send)
+
+    def over(live: Live) -> bool:
+        return any(getattr(one, "_lingering", False) for one in list(live.server.server_state.connections))
+
+    with watched() as faults, running(lambda _: [Mount("/large", app)]) as live, raw.connected(live.url) as one:
+        one.sendall(raw.head("POST", "/large/", content_length="100"))
+        until(lambda: over(live))
+        assert raw.answer(one) == (200, large)
+        assert raw.ended(one) == b""
+    assert not faults
+
+
+def reset(one: socket.socket) -> None:
+    """Closes it as a program does that ends in the midst of it."""
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    one.close()
+
+
+# --- small writes
+
+
+def test_no_piece_waits_for_the_one_before(strict: Live) -> None:
+    """To be acknowledged, which clients delay: 40 ms for each answer, whose head and body are two writes."""
+    with raw.connected(strict.url) as one:
+        one.sendall(raw.head("GET", "/well"))
+        assert raw.answer(one)[0] == 200
+        served = [each.transport.get_extra_info("socket") for each in list(strict.server.server_state.connections)]  # type: ignore[union-attr]
+        assert served
+        assert all(each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in served)
 
 
 # --- how many

@@ -70,7 +70,10 @@ class Asked(Fields):
         (b'{"prompt": "x", "seed": 3.5}', "seed: expected `int | null`, got `float`"),
         (b'{"prompt": "x", "seed": true}', "seed: expected `int | null`, got `bool`"),
         (b'{"prompt": "x", "stop": ["a", 4]}', "stop[1]: expected `str`, got `int`"),
-        (b'{"prompt": "x", "promt": "y"}', "promt: it is not supported here, and would change the answer"),
+        (
+            b'{"prompt": "x", "promt": "y"}',
+            "promt: it is not supported here, and would change the answer: did you mean prompt?",
+        ),
         (b'{"prompt": "x", "images": []}', "images: this model sees no images"),
     ],
 )

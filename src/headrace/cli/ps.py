@@ -14,7 +14,7 @@ from headrace.cli._display import safe
 from headrace.cli._server import server_options, url_from
 from headrace.cli.show import human_size
 
-COLUMNS: Final = ("NAME", "SIZE", "STATE", "CONTEXT", "CACHE", "IN FLIGHT", "UNTIL")
+COLUMNS: Final = ("NAME", "SIZE", "STATE", "CONTEXT", "CACHE", "IN FLIGHT", "WAITING", "UNTIL")
 FOR_EVER_S: Final = 50 * 365 * 86400  # Ollama's for ever is some centuries
 UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 UNKNOWN: Final = "-"  # to Ollama's own server
@@ -26,8 +26,9 @@ UNKNOWN: Final = "-"  # to Ollama's own server
 def command(host: str | None, api_key: str | None, as_json: bool) -> None:
     """List the models that a running server, Headrace's or Ollama's, has loaded.
 
-    CACHE is the memory that keys and values take of what they may take, IN FLIGHT counts the requests that are answered
-    or wait, UNTIL says when a model is unloaded if nobody asks for it.
+    STATE is loading, loaded or unloading. CACHE has the tokens of the prefix cache that can be found again, and the
+    memory that keys and values take of what they may take. IN FLIGHT counts the requests that are answered or wait,
+    WAITING the prompts of these that have no place yet. UNTIL says when a model is unloaded if nobody asks for it.
     """
     from headrace.connection import Server  # httpx: not needed for `--help`
 
@@ -51,9 +52,12 @@ def facts(loaded: Mapping[str, Any]) -> dict[str, Any]:
         "size_bytes": _count(loaded.get("size")),
         "state": state if isinstance(state := more.get("state"), str) else "loaded",
         "num_ctx": _count(loaded.get("context_length")),
+        "cache_tokens": _count(cache.get("tokens")),
         "cache_bytes": _count(cache.get("size_bytes")),
         "cache_capacity_bytes": _count(cache.get("capacity_bytes")),
         "in_flight": _count(more.get("in_flight")),
+        "running": _count(more.get("running")),
+        "waiting": _count(more.get("waiting")),
         "until": until and until.isoformat(timespec="seconds"),
     }
 
@@ -83,16 +87,27 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    used, capacity, window, flying = row["cache_bytes"], row["cache_capacity_bytes"], row["num_ctx"], row["in_flight"]
     return (
         row["name"],
         UNKNOWN if row["size_bytes"] is None else human_size(row["size_bytes"]),
         row["state"],
-        UNKNOWN if window is None else f"{window:,}",
-        UNKNOWN if used is None or capacity is None else f"{human_size(used)} of {human_size(capacity)}",
-        UNKNOWN if flying is None else str(flying),
+        _number(row["num_ctx"]),
+        _cache(row["cache_tokens"], row["cache_bytes"], row["cache_capacity_bytes"]),
+        _number(row["in_flight"]),
+        _number(row["waiting"]),
         _until(row),
     )
+
+
+def _number(count: int | None) -> str:
+    return UNKNOWN if count is None else f"{count:,}"
+
+
+def _cache(tokens: int | None, used: int | None, capacity: int | None) -> str:
+    if used is None or capacity is None:
+        return UNKNOWN
+    held = "" if tokens is None else f"{tokens:,} tokens, "
+    return f"{held}{human_size(used)} of {human_size(capacity)}"
 
 
 def _until(row: dict[str, Any]) -> str:

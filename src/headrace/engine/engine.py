@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from headrace.engine.batch import Batch, Part, Stepped
 from headrace.engine.request import Sequence
 from headrace.engine.scheduler import Scheduler
+from headrace.engine.status import Counts
 from headrace.engine.turns import Turns
 from headrace.errors import ModelClosed
 
@@ -46,6 +47,7 @@ class Engine:
         self._turn = (turns or Turns()).turn()
         self._arrived: list[Sequence] = []
         self._calls: list[Callable[[], None]] = []
+        self._counts = scheduler.counts()  # a new one before each step, for others to read while it runs
         self._closing = False
         self._changed = threading.Condition()
         self._masks = ThreadPoolExecutor(max_workers=1, thread_name_prefix="headrace-masks")  # starts when it is used
@@ -77,6 +79,11 @@ class Engine:
             self._changed.notify()
         return done.result()
 
+    def counts(self) -> Counts:
+        """As of the last step, or of the one that runs: it does not wait for its end."""
+        with self._changed:
+            return self._counts._replace(waiting=self._counts.waiting + len(self._arrived))
+
     def close(self) -> None:
         """Ends what runs and waits for the thread. Closing twice is fine."""
         with self._changed:
@@ -102,11 +109,14 @@ class Engine:
     def _run(self) -> None:
         while self._take_arrivals():
             try:
-                if parts := self._scheduler.schedule():
+                parts = self._scheduler.schedule()
+                self._counts = self._scheduler.counts()
+                if parts:
                     self._step(parts)
             except BaseException as error:  # whatever it is, its askers must not wait for ever
                 self._scheduler.fail(error)
             if self._scheduler.idle:
+                self._counts = self._scheduler.counts()
                 self._turn.rest()
         self._turn.rest()
         self._masks.shutdown()

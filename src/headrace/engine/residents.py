@@ -201,6 +201,12 @@ class Residents(Generic[M]):
                 for e in entries
             ]
 
+    def held(self, name: str) -> M | None:
+        """The model, if it is loaded now: to look at, since without a lease it may be closed at any moment."""
+        with self._changed:
+            entry = self._entries.get(name)
+            return entry.model if entry and entry.state == "loaded" else None
+
     def unload(self, name: str) -> bool:
         """Unloads a model if it is idle, else as soon as its requests have ended, unless another comes before.
 

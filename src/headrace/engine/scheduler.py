@@ -19,6 +19,7 @@ from headrace.engine.parts import draft_of, part_of
 from headrace.engine.repetition import is_endless
 from headrace.engine.request import Chosen, Sequence, Wants
 from headrace.engine.speculation import StepCosts, settle
+from headrace.engine.status import Counts
 from headrace.errors import CacheExceeded
 from headrace.events import Reason, Text
 from headrace.text.constraint import Constraint
@@ -55,6 +56,13 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         return not self.waiting and not self.running
+
+    def counts(self) -> Counts:
+        """How it stands. For the thread that owns it."""
+        cache, running = self.cache, self.running
+        used = cache.count - len(cache.free)
+        own = sum(len(one.blocks) - len(one.held) for one in running)
+        return Counts(len(running), len(self.waiting), cache.count, used, used - own, cache.evicted, self.preempted)
 
     def schedule(self) -> list[Part]:
         """The parts of the next step, in order of arrival; empty when there is nothing to do."""

@@ -37,6 +37,7 @@ def behind(doors: Doors, house: House, routes: Sequence[Route]) -> ASGIApp:
         return Response(reply.body, status, {**reply.headers, **allowed}, reply.media_type)
 
     app = Starlette(routes=routes, exception_handlers={404: lost, 405: lost})
+    app.router.redirect_slashes = False  # to wherever the request's own Host header says
     return Logged(Guard(app, doors, _refusal), house.log_prompts)
 
 

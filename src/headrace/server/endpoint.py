@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from headrace.errors import OUTCOMES, Busy, HeadraceError
 from headrace.server.log import note
 from headrace.server.serving import Serving
-from headrace.server.shelf import Shelf
+from headrace.server.shelf import Shelf, Shelved
 from headrace.server.wire import Fields, Gone, Intake, Limits, decode, read_body
 
 _log = logging.getLogger("headrace.server")
@@ -81,6 +81,12 @@ class Call:
     @property
     def headers(self) -> Headers:
         return Headers(scope=self.scope)
+
+    def model(self, name: str) -> Shelved:
+        """The model of this name, which the log then tells. Raises ModelNotFound."""
+        found = self.house.shelf.find(name)
+        note(self.scope, model=found.name)
+        return found
 
     def path(self, name: str) -> str:
         return str(self.scope["path_params"][name])

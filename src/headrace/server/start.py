@@ -96,7 +96,11 @@ def listen(host: str, port: int) -> socket.socket:
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+        # Connections inherit it. asyncio would set it on those whose protocol is known to be TCP, which is not said of
+        # these; without it a small write waits for the client to acknowledge the one before, for up to 40 ms.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except (OSError, UnicodeError) as error:  # a name may be none that can be looked up
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             why = "something listens there already (Ollama? another Headrace?): end it, or take another --port"

@@ -56,8 +56,7 @@ def routes(house: House) -> Sequence[Route]:
 
 
 def _name(call: Call, asked: str) -> str:
-    shelf = call.house.shelf
-    return shelf.find(asked or shelf.first).name
+    return call.model(asked or call.house.shelf.first).name
 
 
 async def health(call: Call, asked: Fields) -> Reply:  # noqa: ARG001 - every route is called alike

@@ -205,8 +205,16 @@ def protocol(limits: Limits) -> type[HttpToolsProtocol]:
             self.pipeline.clear()
             self._forget_timer()
             self.flow.resume_reading()
-            self.transport.write_eof()
             self._timer = self.loop.call_later(LINGER_S, self.transport.close)
+            self._say_that_was_all()
+
+        def _say_that_was_all(self) -> None:
+            """What is not sent yet would have asyncio say it later, where a client that has gone is an error."""
+            if not self.transport.get_write_buffer_size():
+                try:
+                    self.transport.write_eof()
+                except OSError:  # the client has reset the connection, and nobody has read of it yet
+                    self.transport.abort()
 
     return Limited
 
@@ -228,7 +236,9 @@ class Ending:
     close: Callable[[], None]
 
     def write(self, data: bytes) -> None:
-        self.transport.write(data)
+        """Nothing, once the client has gone: asyncio would warn of each piece until the answer hears of it."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
 
     def is_closing(self) -> bool:
         return self.transport.is_closing()

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.errors import RequestInvalid
+from headrace.errors import Busy, RequestInvalid
+from headrace.server.serving import Gone
+
+T = TypeVar("T")
+
+
+def wanted(texts: Iterable[T], gone: Gone) -> Iterator[T]:
+    """The texts, as long as somebody waits for their vectors: many take a while to be read. Raises Busy."""
+    for text in texts:
+        if gone():
+            raise Busy("nobody waits for these vectors any more")
+        yield text
 
 
 def cut(vectors: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -117,10 +118,15 @@ def decode(body: bytes, kind: type[T], limits: Limits) -> T:
     for name, given in value.items():
         if name in known or name in kind.ignored or given is None:
             continue
-        why = kind.refused.get(name, "it is not supported here, and would change the answer")
+        why = kind.refused.get(name) or _unknown(name, known)
         raise FieldRefused(f"{name}: {why}", name, name in kind.refused)
     # What is null is as if it were not there.
     return convert({name: given for name, given in value.items() if given is not None}, kind)
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return "it is not supported here, and would change the answer" + (f": did you mean {near[0]}?" if near else "")
 
 
 def decode_json(body: bytes, limits: Limits) -> Any:

@@ -14,7 +14,8 @@ from typing import Any, Final
 from headrace.answers import Answers
 from headrace.errors import RequestInvalid
 from headrace.events import Done, Event, Text, Thinking, Token, ToolCall
-from headrace.model import MOST_LOGPROBS, Model
+from headrace.jobs import MOST_LOGPROBS
+from headrace.model import Model
 from headrace.server.endpoint import Call, Reply, Stream
 from headrace.server.log import note
 from headrace.server.ollama.dialect import NDJSON, last_words, line, ns, rfc3339, shelved
@@ -177,7 +178,7 @@ async def _idle(call: Call, asked: Asked, name: str, shape: Shape) -> Reply:
     else:
         await call.house.serving.call(name, lambda _: None, kept_s)
         reason = "load"
-    note(call.scope, model=name, reason=reason)
+    note(call.scope, reason=reason)
     return Reply.json(_chunk(asked.model, shape, Piece(end={"done_reason": reason})))
 
 
@@ -208,7 +209,7 @@ async def _lines(model: str, shape: Shape, pieces: AsyncGenerator[Piece]) -> Asy
 
 
 async def _pieces(call: Call, asked: Asked, name: str, ask: Ask, told: _Told) -> AsyncGenerator[Piece]:
-    note(call.scope, model=name, stream=asked.stream)
+    note(call.scope, stream=asked.stream)
     async with call.house.serving.answering(name, ask, keep_alive_s(asked.keep_alive)) as running:
         async for choice in running:
             if piece := told.piece(choice.event, running, asked):

@@ -55,4 +55,4 @@ def shelved(call: Call, model: str) -> Shelved:
     """The model that a request names. Raises RequestInvalid where it names none, ModelNotFound."""
     if not model.strip():
         raise RequestInvalid("model is required")
-    return call.house.shelf.find(model)
+    return call.model(model)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from functools import partial
 from typing import Final
 
 from headrace.errors import ContextExceeded, RequestInvalid
@@ -15,10 +13,9 @@ from headrace.server.ollama.dialect import ns, shelved
 from headrace.server.ollama.options import read as read_options
 from headrace.server.ollama.requests import Embed, Embeddings, keep_alive_s
 from headrace.server.serving import Gone
-from headrace.server.vectors import cut
+from headrace.server.vectors import cut, wanted
 
 MOST_TEXTS: Final = 8192  # in one request: clients of this API send all that they have
-TOGETHER: Final = 16  # texts in the engine at a time: other requests are answered between them
 
 
 async def embed(call: Call, asked: Embed) -> Reply:
@@ -31,19 +28,15 @@ async def embed(call: Call, asked: Embed) -> Reply:
         raise RequestInvalid(f"input has {len(texts)} texts: {MOST_TEXTS} is the most in one request")
     if asked.dimensions < 0:
         raise RequestInvalid(f"dimensions is {asked.dimensions} but should be a whole number from 1")
-    note(call.scope, model=name)
 
-    def work(some: Sequence[str], model: Model, gone: Gone) -> tuple[list[list[float]], int]:
-        prompts = [_within(model, text, num_ctx, asked.truncate) for text in some]
-        if not prompts:
+    def work(model: Model, gone: Gone) -> tuple[list[list[float]], int]:
+        prompts = [_within(model, text, num_ctx, asked.truncate) for text in wanted(texts, gone)]
+        if not prompts:  # the model is loaded now: that was all
             return [], 0
         return cut(model.embed(prompts, gone=gone), asked.dimensions or None).tolist(), sum(map(len, prompts))
 
-    vectors, tokens, load_s = list[list[float]](), 0, 0.0
-    for first in range(0, max(len(texts), 1), TOGETHER):  # once for no text: that loads the model
-        some = partial(work, texts[first : first + TOGETHER])
-        (found, count), waited_s = await call.house.serving.watched_call(name, some, kept_s)
-        vectors, tokens, load_s = vectors + found, tokens + count, load_s + waited_s
+    # All in one call, whose time is limited: the model takes a few at a time, and others in between.
+    (vectors, tokens), load_s = await call.house.serving.watched_call(name, work, kept_s)
     note(call.scope, prompt_tokens=tokens)
     return Reply.json(
         {
@@ -60,7 +53,6 @@ async def embeddings(call: Call, asked: Embeddings) -> Reply:
     """One vector of one text, at its own length."""
     name = shelved(call, asked.model).name
     num_ctx, kept_s = read_options(asked.options).num_ctx, keep_alive_s(asked.keep_alive)
-    note(call.scope, model=name)
 
     def work(model: Model, gone: Gone) -> list[float]:
         if not asked.prompt:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
@@ -15,6 +16,7 @@ import numpy as np
 
 from headrace.engine.residents import Resident
 from headrace.errors import HeadraceError, NotServed, RequestInvalid
+from headrace.model import Model
 from headrace.server.endpoint import Call, Reply, Stream
 from headrace.server.ollama.dialect import NDJSON, last_words, line, rfc3339, shelved
 from headrace.server.ollama.requests import Copy, Create, Delete, Pull, Push, Show
@@ -131,24 +133,43 @@ def _capabilities(facts: Facts) -> list[str]:
 
 
 async def ps(call: Call, asked: Fields) -> Reply:  # noqa: ARG001
-    """The models that are loaded, and until when."""
-    loaded = [one for one in call.house.serving.models.list() if one.state in ("loading", "loaded")]
-    shelf = call.house.shelf
-    facts = await asyncio.to_thread(lambda: [shelf.facts(one.name) for one in loaded])
-    return Reply.json({"models": [_running(call, *one) for one in zip(loaded, facts, strict=True)]})
+    """The models that are loaded, or on their way in or out, and until when. No engine is waited for."""
+    seen = [one for one in call.house.serving.models.list() if one.state != "waiting"]
+    running = await asyncio.to_thread(lambda: [_running(call, one) for one in seen])
+    return Reply.json({"models": running})
 
 
-def _running(call: Call, resident: Resident, facts: Facts) -> Mapping[str, Any]:
+def _running(call: Call, resident: Resident) -> Mapping[str, Any]:
     return {
         "name": _tagged(resident.name),
         "model": _tagged(resident.name),
         "size": resident.size_bytes,
-        "digest": facts.digest,
-        "details": _details(call.house.shelf.find(resident.name), facts),
+        **_described(call, resident.name),
         "expires_at": rfc3339(_expiry(resident)),
         "size_vram": 0,
-        "context_length": call.house.num_ctx or facts.summary["context"]["default"],
+        "headrace": _doing(resident, call.house.serving.models.held(resident.name)),
     }
+
+
+def _described(call: Call, name: str) -> Mapping[str, Any]:
+    """By its file, or by nothing where that is gone: the model may well be loaded still."""
+    shelf = call.house.shelf
+    try:
+        facts = shelf.facts(name)
+        details = _details(shelf.find(name), facts)
+    except HeadraceError as error:
+        _log.warning("cannot be described", extra={"facts": {"model": name, "error": str(error)}})
+        return {"digest": "", "details": {}}
+    window = call.house.num_ctx or facts.summary["context"]["default"]
+    return {"digest": facts.digest, "details": details, "context_length": window}
+
+
+def _doing(resident: Resident, model: Model | None) -> Mapping[str, Any]:
+    """What Ollama has no words for. Of a model that is not loaded yet, or no more, there is less to say."""
+    doing: dict[str, Any] = {"state": resident.state, "in_flight": resident.in_flight}
+    if model is None:
+        return doing
+    return {**doing, **asdict(model.status())}
 
 
 def _expiry(resident: Resident) -> datetime:
@@ -156,7 +177,9 @@ def _expiry(resident: Resident) -> datetime:
     if resident.expires_at is not None:
         return datetime.fromtimestamp(resident.expires_at, UTC)
     kept = FOR_EVER
-    if 0 <= resident.keep_alive_s < FOR_EVER.total_seconds():
+    if resident.state == "unloading":
+        kept = timedelta()
+    elif 0 <= resident.keep_alive_s < FOR_EVER.total_seconds():
         kept = timedelta(seconds=resident.keep_alive_s)
     return datetime.now(UTC) + kept
 
@@ -231,9 +254,9 @@ async def pull(call: Call, asked: Pull) -> Reply | Stream:
     shelf = call.house.shelf
     if not shelf.has(asked.either):
         raise NotServed(f"pull: this server cannot fetch {asked.either!r}: it has {', '.join(shelf.names())}")
+    model = call.model(asked.either)
     if not asked.stream:
         return Reply.json({"status": "success"})
-    model = shelf.find(asked.either)
     facts = await asyncio.to_thread(shelf.facts, model.name)
     return Stream(NDJSON, _pulled(model, facts), last_words)
 

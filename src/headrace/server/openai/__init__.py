@@ -35,7 +35,7 @@ async def models(call: Call, asked: Fields) -> Reply:  # noqa: ARG001 - every ro
 
 
 async def model(call: Call, asked: Fields) -> Reply:  # noqa: ARG001
-    return Reply.json(_shown(call.house.shelf.find(call.path("id"))))
+    return Reply.json(_shown(call.model(call.path("id"))))
 
 
 def _shown(found: Shelved) -> dict[str, Any]:

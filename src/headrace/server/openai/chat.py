@@ -15,7 +15,8 @@ from msgspec import Meta
 from headrace.answers import Answers
 from headrace.errors import RequestInvalid
 from headrace.events import Done, Event, Text, Thinking, Token, ToolCall, ToolCallDelta
-from headrace.model import MOST_LOGPROBS, Model
+from headrace.jobs import MOST_LOGPROBS
+from headrace.model import Model
 from headrace.server.endpoint import Call, Reply, Stream
 from headrace.server.lines import EVENT_STREAM
 from headrace.server.openai.errors import Dialect

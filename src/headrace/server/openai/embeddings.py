@@ -17,7 +17,7 @@ from headrace.server.log import note
 from headrace.server.openai.completions import prompts_of
 from headrace.server.openai.errors import Dialect
 from headrace.server.serving import Gone
-from headrace.server.vectors import cut
+from headrace.server.vectors import cut, wanted
 from headrace.server.wire import Fields
 
 DIALECT = Dialect(prompt="input")
@@ -36,17 +36,14 @@ class Embedding(Fields, kw_only=True):
 
 
 async def embed(call: Call, asked: Embedding) -> Reply:
-    name = call.house.shelf.find(asked.model).name
+    name = call.model(asked.model).name
     given = prompts_of(asked.input, "input")
     if len(given) > MOST_INPUTS:
         raise RequestInvalid(f"{len(given)} inputs: {MOST_INPUTS} is the most in one request", "input")
     keep_alive_s = None if asked.keep_alive is None else seconds(asked.keep_alive, "keep_alive")
-    note(call.scope, model=name)
-    if call.house.log_prompts:
-        note(call.scope, request={"input": asked.input})
 
     def work(model: Model, gone: Gone) -> tuple[NDArray[np.float32], int]:
-        prompts = [model.prompt(one) for one in given]
+        prompts = [model.prompt(one) for one in wanted(given, gone)]
         whole = model.embed(prompts, asked.pooling, gone=gone)
         return cut(whole, asked.dimensions), sum(map(len, prompts))
 

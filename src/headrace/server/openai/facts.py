@@ -44,6 +44,11 @@ class Facts:
         return all(self.done)
 
     @property
+    def reason(self) -> str:
+        """Why it ended: of several answers each reason once."""
+        return ",".join(sorted({done.reason for done in self._ended}))
+
+    @property
     def _ended(self) -> Sequence[Done]:
         return [done for done in self.done if done]
 

@@ -10,8 +10,6 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import msgspec
-
 import headrace
 from headrace.answers import Answers
 from headrace.model import Model
@@ -64,10 +62,8 @@ Ask = Callable[[Model], Answers]
 async def answering(call: Call, asked: Sampled, prefix: str, ask: Ask) -> AsyncIterator[tuple[Running, Head, Facts]]:
     """Raises what `ask` does, and what `Serving.answering` does."""
     house = call.house
-    name = house.shelf.find(asked.model).name
-    note(call.scope, model=name, stream=asked.stream)
-    if house.log_prompts:
-        note(call.scope, request=msgspec.to_builtins(asked))
+    name = call.model(asked.model).name
+    note(call.scope, stream=asked.stream)
 
     def prepare(model: Model) -> Answers:
         house.shelf.facts(name)  # reads files, so in this thread; from now on they are known
@@ -78,7 +74,8 @@ async def answering(call: Call, asked: Sampled, prefix: str, ask: Ask) -> AsyncI
         facts = Facts.of(len(running.answers.sequences), asked.n, running.load_s, asked.experts)
         yield running, head, facts
         usage = facts.usage()
-        note(call.scope, **{name: usage[name] for name in ("prompt_tokens", "completion_tokens")})
+        counts = {name: usage[name] for name in ("prompt_tokens", "completion_tokens")}
+        note(call.scope, **counts, reason=facts.reason)
 
 
 async def chunks(
