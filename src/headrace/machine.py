@@ -145,7 +145,7 @@ def cache_folder() -> Path:
 
 
 def home_folder() -> Path:
-    """Where files lie that are kept until the user deletes them: HEADRACE_HOME, or the user's data folder."""
+    """Where models and all that belongs to them are kept: HEADRACE_HOME, or the user's data."""
     return Path(os.environ.get("HEADRACE_HOME") or user_data_dir("headrace"))
 
 
