@@ -37,6 +37,7 @@ from headrace.errors import (
     NotServed,
     RequestInvalid,
     ServerFailed,
+    StoreRefused,
     TemplateInvalid,
     TooLarge,
     ToolFailed,
@@ -45,6 +46,7 @@ from headrace.errors import (
     Unsupported,
     UserError,
 )
+from headrace.library.store import Store
 from headrace.model import residents
 from headrace.server import guard, tokens, wire
 from headrace.server.ollama import library
@@ -204,6 +206,12 @@ def knock(headers: dict[str, str]) -> None:
 def a_push(**_: Any) -> None:
     call: Any = SimpleNamespace(house=SimpleNamespace(shelf=Shelf()))
     asyncio.run(library.push(call, wire.convert({"model": "nano"}, library.Push)))
+
+
+def a_link_in_the_library(tmp_path: Path, **_: Any) -> None:
+    (tmp_path / "blobs").symlink_to(tmp_path)
+    with Store(tmp_path).writing() as session:
+        session.add(b"data", "text/plain")
 
 
 def an_answer_that_takes_too_long(**_: Any) -> None:
@@ -381,6 +389,11 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
         a_push,
         NotServed,
         "push: this server cannot send models anywhere yet",
+    ),
+    "a link where the library writes": (
+        a_link_in_the_library,
+        StoreRefused,
+        "{tmp_path}/blobs should be a folder and is a link or a file: move it away",
     ),
     "a request that takes too long": (
         an_answer_that_takes_too_long,

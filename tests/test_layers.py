@@ -19,6 +19,8 @@ TIERS = (
     ("weights",),
     ("reference", "models", "text"),
     ("engine", "tools"),
+    ("shapes",),
+    ("library",),
     ("defaults",),
     ("checkpoint",),
     ("summary", "convert", "synthetic", "bench", "words", "remote"),

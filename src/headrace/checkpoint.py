@@ -6,9 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
@@ -195,10 +193,7 @@ def _assemble(path: Path, found: _Found, preset: Preset) -> Checkpoint:
     )
 
 
-def _architectures() -> dict[str, ModuleType]:
-    """model_type -> module: a file in models/ is all that it takes."""
-    names = [module.name for module in iter_modules(models.__path__)]
-    return {name: import_module(f"{models.__name__}.{name}") for name in names}
+_architectures = models.architectures
 
 
 def _by_model_type(fields: Fields) -> ModuleType:

@@ -4,6 +4,7 @@
     ├── UserError                what the user can mend: one sentence, exit code 2
     │   ├── ModelNotFound        no such model, file or folder
     │   ├── FileInvalid          a model's file is damaged, incomplete or not what its name says
+    │   ├── StoreRefused         the library's folder cannot be read or written: no room, no right
     │   ├── Unsupported          a well-formed thing that Headrace cannot do: an architecture, a quantisation
     │   ├── TemplateInvalid      the chat template cannot be read, or refuses these messages
     │   ├── RequestInvalid       a parameter, a message or a tool is not what is expected
@@ -57,6 +58,10 @@ class FileInvalid(UserError):
     def __init__(self, path: object, problem: str) -> None:
         super().__init__(f"{path}: {problem}")
         self.path = str(path)
+
+
+class StoreRefused(UserError):
+    """The library's folder cannot be read or written as it should: no room, no right, or something is in the way."""
 
 
 class Unsupported(UserError):
@@ -172,6 +177,7 @@ OUTCOMES: Mapping[type[HeadraceError], Outcome] = MappingProxyType(
         UserError: Outcome(2, 400),
         ModelNotFound: Outcome(2, 404),
         FileInvalid: Outcome(2, 422),
+        StoreRefused: Outcome(2, 422),
         Unsupported: Outcome(2, 422),
         TemplateInvalid: Outcome(2, 422),
         RequestInvalid: Outcome(2, 400),

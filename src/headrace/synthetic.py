@@ -7,12 +7,11 @@ activations stay finite through all layers, and the router spreads its tokens ov
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice, product
 from math import prod, sqrt
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,7 @@ from numpy.typing import NDArray
 
 from headrace import text
 from headrace.errors import RequestInvalid
-from headrace.models import lfm2, lfm2_moe
-from headrace.weights.fields import Fields
+from headrace.shapes import FAMILY, VOCABULARY, Member, config_of, plain_type, shape_of, stays_float
 from headrace.weights.gguf_writer import Entry, Progress, write
 from headrace.weights.mixtures import MIXTURES, type_of
 from headrace.weights.quantisation import FILE_TYPES, TYPES, nbytes
@@ -30,41 +28,15 @@ from headrace.weights.tensor import Tensor
 Bytes = NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A member of the family: `attention` are its attention layers, `width` that of its dense feed-forward layers."""
-
-    hidden_size: int
-    heads: int
-    width: int
-    layers: int
-    attention: tuple[int, ...]
-    experts: int = 0
-    expert_width: int = 0
-
-
-_DENSE = (2, 5, 8, 10, 12, 14)
-FAMILY: Mapping[str, Member] = MappingProxyType(
-    {
-        "lfm2:350m": Member(1024, 16, 4608, 16, _DENSE),
-        "lfm2:700m": Member(1536, 24, 6912, 16, _DENSE),
-        "lfm2:1.2b": Member(2048, 32, 8192, 16, _DENSE),
-        "lfm2:2.6b": Member(2048, 32, 10752, 30, (2, 5, 9, 13, 17, 21, 24, 27)),
-        "lfm2:8b": Member(2048, 32, 7168, 24, (2, 6, 10, 14, 18, 21), experts=32, expert_width=1792),
-        # Its attention layers are not published, only how many they are.
-        "lfm2:24b": Member(2048, 32, 11776, 40, tuple(range(2, 40, 4)), experts=64, expert_width=1536),
-    }
-)
 QUANTS = ("q4_0", "q8_0", "f16", *MIXTURES)
 HEADS = ("q4_0", "q6_k")
-VOCABULARY, PADDING = 65_536, 1136  # rows of the embedding, and how many at its end have no token
+PADDING = 1136  # rows at the end of the embedding that have no token
 
 _SPECIAL = (
     "<|pad|>", "<|startoftext|>", "<|endoftext|>", "<|fim_pre|>", "<|fim_mid|>", "<|fim_suf|>", "<|im_start|>",
     "<|im_end|>", "<|tool_list_start|>", "<|tool_list_end|>", "<|tool_call_start|>", "<|tool_call_end|>",
     "<|tool_response_start|>", "<|tool_response_end|>",
 )  # fmt: skip
-KV_HEADS, HEAD_DIM = 8, 64
 # Of random bits, before the scale of their block.
 _DEVIATION = {"Q4_0": 4.61, "Q5_0": 9.23, "Q5_1": 9.23, "Q8_0": 73.9}
 _DEVIATION |= {"Q3_K": 2.35 * 18.5, "Q4_K": 4.61 * 36.5, "Q5_K": 9.23 * 36.5, "Q6_K": 18.47 * 66.1}
@@ -97,57 +69,9 @@ def synthesise(
 
 
 def _type_of(name: str, shape: tuple[int, ...], member: Member, quant: str, head: str) -> str:
-    if len(shape) == 1 or "ffn_gate_inp" in name or "shortconv.conv" in name:
-        return "F32"
-    if quant in MIXTURES:
+    if quant in MIXTURES and not stays_float(name, shape):
         return type_of(name, shape, quant, member.layers, member.attention)
-    return (head if quant == "q4_0" and name == "token_embd.weight" else quant).upper()
-
-
-def config_of(name: str, member: Member) -> tuple[ModuleType, Any]:
-    """The architecture's module and its config."""
-    kinds = [lfm2.ATTENTION if i in member.attention else lfm2.CONV for i in range(member.layers)]
-    fields: dict[str, Any] = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": member.hidden_size,
-        "num_hidden_layers": member.layers,
-        "num_attention_heads": member.heads,
-        "num_key_value_heads": KV_HEADS,
-        "layer_types": kinds,
-        "rope_theta": 1e6,
-    }
-    if not member.experts:
-        return lfm2, lfm2.config_from_hf(Fields(name, fields))
-    fields |= {"num_experts": member.experts, "num_experts_per_tok": 4, "num_dense_layers": 2}
-    return lfm2_moe, lfm2_moe.config_from_hf(Fields(name, fields))
-
-
-def shape_of(weight: str, member: Member) -> tuple[int, ...]:
-    """The shape of a weight of the plan as a GGUF has it: the experts of a layer are one tensor [E, O, I]."""
-    hidden, width, kv = member.hidden_size, member.width, KV_HEADS * HEAD_DIM
-    if ".experts." in weight:
-        sides = (member.expert_width, hidden)
-        return (member.experts, *(sides[::-1] if weight.endswith("w2") else sides))
-    shapes: dict[str, tuple[int, ...]] = {
-        "embed_tokens": (VOCABULARY, hidden),
-        "w1": (width, hidden),
-        "w3": (width, hidden),
-        "w2": (hidden, width),
-        "gate": (member.experts, hidden),
-        "expert_bias": (member.experts,),
-        "q_proj": (hidden, hidden),
-        "k_proj": (kv, hidden),
-        "v_proj": (kv, hidden),
-        "out_proj": (hidden, hidden),
-        "in_proj": (3 * hidden, hidden),
-        "conv": (hidden, 3),
-        "q_layernorm": (HEAD_DIM,),
-        "k_layernorm": (HEAD_DIM,),
-        "operator_norm": (hidden,),
-        "ffn_norm": (hidden,),
-        "embedding_norm": (hidden,),
-    }
-    return shapes[weight.rpartition(".")[2]]
+    return plain_type(name, shape, quant, head)
 
 
 def _entries(

@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from headrace.engine import options as options_
 from headrace.engine.parameters import RANGES
 from headrace.errors import OUTCOMES, ServerFailed, Unreachable
 from headrace.server import ollama
-from headrace.server.ollama import options as options_
 from headrace.server.ollama import requests as requests
 from headrace.server.ollama.embeddings import MOST_TEXTS
 from headrace.server.wire import Fields, Limits

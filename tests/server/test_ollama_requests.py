@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from headrace.engine import options
 from headrace.engine.parameters import Parameters
 from headrace.errors import RequestInvalid
-from headrace.server.ollama import options
 from headrace.server.ollama.requests import LEVELS, check_language, thinking
 from headrace.text.template import FALLBACK_LFM2, FALLBACK_LFM25
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from headrace.answers import Answers
+from headrace.engine.options import read as read_options
 from headrace.errors import RequestInvalid
 from headrace.events import Done, Event, Text, Thinking, Token, ToolCall
 from headrace.jobs import MOST_LOGPROBS
@@ -19,7 +20,6 @@ from headrace.model import Model
 from headrace.server.endpoint import Call, Reply, Stream
 from headrace.server.log import note
 from headrace.server.ollama.dialect import NDJSON, last_words, line, ns, rfc3339, shelved
-from headrace.server.ollama.options import read as read_options
 from headrace.server.ollama.requests import (
     Asked,
     Chat,

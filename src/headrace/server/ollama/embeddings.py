@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from headrace.engine.options import read as read_options
 from headrace.errors import ContextExceeded, RequestInvalid
 from headrace.model import Model
 from headrace.server.endpoint import Call, Reply
 from headrace.server.log import note
 from headrace.server.ollama.dialect import ns, shelved
-from headrace.server.ollama.options import read as read_options
 from headrace.server.ollama.requests import Embed, Embeddings, keep_alive_s
 from headrace.server.serving import Gone
 from headrace.server.vectors import cut, wanted

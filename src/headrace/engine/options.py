@@ -1,4 +1,4 @@
-"""The `options` of a request: what they mean here, and why some of them are refused."""
+"""Ollama's options, of a request, a Modelfile or a manifest: what they mean here, and why some are refused."""
 
 from __future__ import annotations
 
@@ -45,28 +45,31 @@ TO_THE_END: Final = (-1, -2)  # of the window: with no limit, or as much as fill
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`parameters` are the given ones of sampling, `num_ctx` the window of this request, if it has one of its own."""
+    """`parameters` are the given ones of sampling, `num_ctx` the window, in tokens, if one is given."""
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
     num_ctx: int | None = None
 
 
-def read(given: Mapping[str, Any]) -> Options:
-    """What is null is as if it were not there. Raises RequestInvalid, with the name and what was expected."""
+def read(given: Mapping[str, Any], place: str = "options.") -> Options:
+    """What is null is as if it were not there. `place` is what an error puts before a name.
+
+    Raises RequestInvalid, with the name and what was expected.
+    """
     parameters = dict[str, Any]()
     num_ctx: int | None = None
     for name, value in given.items():
         if value is None or name in IGNORED:
             continue
         if name in NEUTRAL:
-            _check_neutral(name, value)
+            _check_neutral(name, value, place)
         elif name == "num_ctx":
             num_ctx = _window(_whole(value))
         elif name in HONOURED:
             parameters[name] = _whole(value) if name in WHOLE else value
         else:
             known = ", ".join(sorted((*HONOURED, "num_ctx")))
-            raise RequestInvalid(f"options.{name}: there is no such option here: they are {known}")
+            raise RequestInvalid(f"{place}{name}: there is no such option here: they are {known}")
     if parameters.get("seed") == DRAWN_SEED:
         del parameters["seed"]
     if parameters.get("num_predict") in TO_THE_END:
@@ -86,8 +89,8 @@ def _window(value: Any) -> int:
     return value
 
 
-def _check_neutral(name: str, value: Any) -> None:
+def _check_neutral(name: str, value: Any, place: str) -> None:
     neutral = NEUTRAL[name]
     if value != neutral or isinstance(value, bool) != isinstance(neutral, bool):
         shown = "true" if neutral is True else neutral
-        raise RequestInvalid(f"options.{name} is {value!r} but only {shown} is supported: leave it out")
+        raise RequestInvalid(f"{place}{name} is {value!r} but only {shown} is supported: leave it out")

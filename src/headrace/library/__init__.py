@@ -1,0 +1,1 @@
+"""Where models live: names, manifests, blobs, and how they come and go."""

@@ -1,0 +1,214 @@
+"""Files as the library handles them: written whole or not at all, locked between processes, never through a link."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from headrace.errors import Busy, FileInvalid, StoreRefused
+
+PIECE_BYTES: Final = 1 << 20  # read at a time
+POLL_S: Final = 0.05  # how often a lock that others hold is tried again
+SPARE_BYTES: Final = 64 << 20  # of a disk, that a download leaves free
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+def silent(done: int, total: int) -> None:
+    """For whoever does not watch."""
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """What the operating system refuses becomes StoreRefused: one sentence about `path`."""
+    try:
+        yield
+    except OSError as error:
+        place = Path(error.filename) if isinstance(error.filename, str) else path
+        if error.errno in _NO_ROOM:
+            raise StoreRefused(
+                f"{path}: there is no room left on this disk: free some space, or set HEADRACE_HOME to a folder on "
+                "another one"
+            ) from None
+        advice = "mend its rights" if error.errno in _NO_RIGHT else "is the disk sound?"
+        raise StoreRefused(f"{place} cannot be read or written ({error.strerror or error}): {advice}") from None
+
+
+def room_for(folder: Path, size_bytes: int) -> None:
+    """Raises StoreRefused if the disk of `folder`, which need not exist yet, has no room for that much."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    with disk_errors(place):
+        free = shutil.disk_usage(place).free
+    if free < size_bytes + SPARE_BYTES:
+        raise StoreRefused(
+            f"{folder} has {max(0, free - SPARE_BYTES) / 1e9:.1f} GB free, but {size_bytes / 1e9:.1f} GB are needed: "
+            "free some space, or set HEADRACE_HOME to a folder on another disk"
+        )
+
+
+def make_folder(root: Path, *parts: str) -> Path:
+    """`root`/parts, made where it is missing. `root` may be a link, but nothing below: a link could lead anywhere."""
+    folder = root
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        folder = folder / part
+        with suppress(FileExistsError):
+            folder.mkdir()
+            sync_folder(folder.parent)
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            raise StoreRefused(f"{folder} should be a folder and is a link or a file: move it away")
+    return folder
+
+
+def is_plain_file(path: Path, size: int | None = None, *, follow: bool = False) -> bool:
+    """Whether it is a file, of that size; and one of its own, not a link, unless that is to be followed."""
+    with suppress(OSError):
+        found = path.stat(follow_symlinks=follow)
+        return stat.S_ISREG(found.st_mode) and size in (None, found.st_size)
+    return False
+
+
+def write_whole(path: Path, data: bytes, part: Path) -> None:
+    """`path` holds `data`, or what it held before, whenever the power goes. `part` is a name on the same disk."""
+    part.unlink(missing_ok=True)
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            sync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def read_small(path: Path, most_bytes: int) -> bytes:
+    """Raises FileInvalid for more than that, or for what is no file; OSErrors as they are."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # a pipe must not make us wait
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise FileInvalid(path, "this is no file")
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise FileInvalid(path, f"it has more than {most_bytes} bytes, which is the most that is read")
+    return data
+
+
+def read_object(path: Path, most_bytes: int) -> dict[str, Any]:
+    """The JSON object in a small file. Raises what `read_small` does."""
+    try:
+        found = json.loads(read_small(path, most_bytes))
+    except (ValueError, RecursionError):
+        raise FileInvalid(path, "it is not JSON") from None
+    if not isinstance(found, dict):
+        raise FileInvalid(path, "it is not a JSON object")
+    return found
+
+
+def sha256_of(path: Path, progress: Progress = silent) -> str:
+    """The digest of a file, as "sha256:..."."""
+    digest, done = hashlib.sha256(), 0
+    with path.open("rb", buffering=0) as file:
+        total = os.fstat(file.fileno()).st_size
+        while piece := file.read(PIECE_BYTES):
+            digest.update(piece)
+            done += len(piece)
+            progress(done, total)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def sync(handle: int) -> None:
+    """On the disk itself, not only on its way there."""
+    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync leaves it in the disk's own memory
+        with suppress(OSError):  # not on every file system
+            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(handle)
+
+
+def sync_folder(folder: Path) -> None:
+    """So that a name that was just given or taken stays so."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# --- locks: the kernel lets go of them when their process ends, however it ends
+
+
+@contextmanager
+def locked(path: Path, wait_s: float | None = None, waiting: Callable[[], None] = lambda: None) -> Iterator[int]:
+    """Holds `path`, made where it is missing, alone among all processes; gives the open file.
+
+    `waiting` is called once if others hold it. Raises Busy after `wait_s` seconds (None: never).
+    """
+    handle = _take(path, wait_s, waiting)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds it now."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _try(handle)
+    finally:
+        os.close(handle)
+
+
+def _take(path: Path, wait_s: float | None, waiting: Callable[[], None]) -> int:
+    until = None if wait_s is None else time.monotonic() + wait_s
+    told = False
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            if _try(handle) and _is_still(path, handle):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+        if until is not None and time.monotonic() >= until:
+            raise Busy(f"{path.name}: another process is at it: try again later")
+        if not told:
+            waiting()
+            told = True
+        time.sleep(POLL_S)
+
+
+def _try(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    """Whether the name still means this file: who had it before may have taken the name away."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False

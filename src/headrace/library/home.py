@@ -1,0 +1,132 @@
+"""Where things are: Headrace's own folders, those of the programs beside it, and the settings that say so."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from headrace.library.store import Store
+from headrace.machine import cache_folder, home_folder
+
+DEFAULT: Final = "default"
+PROXIES: Final = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
+SHOWN: Final = (
+    *("HEADRACE_HOME", "HEADRACE_CACHE", "HEADRACE_OFFLINE", "HEADRACE_REGISTRIES"),
+    *("OLLAMA_MODELS", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"),
+)
+SECRET: Final = ("HF_TOKEN",)
+# Where Ollama keeps models when it runs as a service of the machine's.
+SERVICE: Final = Path("/usr/share/ollama/.ollama/models")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder, what it is for, and the environment's variable that says where it is, or "default"."""
+
+    purpose: str
+    path: Path
+    origin: str
+    is_ours: bool = True  # and written to
+
+    @property
+    def exists(self) -> bool:
+        return self.path.is_dir()
+
+    @property
+    def free_bytes(self) -> int | None:
+        """Of its disk; None where that is not known."""
+        with suppress(OSError):
+            return shutil.disk_usage(_nearest(self.path)).free
+        return None
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with it, in a sentence."""
+        nearest = _nearest(self.path)
+        if not nearest.is_dir():
+            return f"{nearest} is in the way of {self.path}: it is no folder"
+        if self.exists and not os.access(self.path, os.R_OK | os.X_OK):
+            return f"{self.path} cannot be read: mend its rights"
+        if self.is_ours and not os.access(nearest, os.W_OK | os.X_OK):
+            return f"{nearest} cannot be written to: mend its rights, or set {self._variable} to another folder"
+        return None
+
+    @property
+    def _variable(self) -> str:
+        return self.origin if self.origin != DEFAULT else "HEADRACE_HOME"
+
+
+def models_folder() -> Place:
+    """Of our own store."""
+    return Place("models", home_folder() / "models", _set("HEADRACE_HOME") or DEFAULT)
+
+
+def packed_folder() -> Place:
+    return Place("packed weights", cache_folder() / "packed", _set("HEADRACE_CACHE") or DEFAULT)
+
+
+def ollama_folders() -> list[Place]:
+    """OLLAMA_MODELS, else the user's own store, and that of a service."""
+    purpose, variable = "Ollama's models", "OLLAMA_MODELS"
+    if _set(variable):
+        return [Place(purpose, _folder(os.environ[variable]), variable, is_ours=False)]
+    own = Path.home() / ".ollama" / "models"
+    return [Place(purpose, path, DEFAULT, is_ours=False) for path in (own, SERVICE)]
+
+
+def hub_folder() -> Place:
+    """Of Hugging Face's libraries: their own rules, in their own order."""
+    purpose = "Hugging Face's models"
+    for variable, below in (("HF_HUB_CACHE", ""), ("HUGGINGFACE_HUB_CACHE", ""), ("HF_HOME", "hub")):
+        if _set(variable):
+            return Place(purpose, _folder(os.environ[variable]) / below, variable, is_ours=False)
+    variable = _set("XDG_CACHE_HOME") or DEFAULT
+    cache = _folder(os.environ[variable]) if variable != DEFAULT else Path.home() / ".cache"
+    return Place(purpose, cache / "huggingface" / "hub", variable, is_ours=False)
+
+
+def own_store() -> Store:
+    return Store(models_folder().path)
+
+
+def places() -> list[Place]:
+    """All of them, ours first."""
+    return [models_folder(), packed_folder(), *ollama_folders(), hub_folder()]
+
+
+def settings() -> Iterator[tuple[str, str]]:
+    """The variables of the environment that are set and mean something to the library. Secrets are not shown."""
+    for variable in SHOWN:
+        if value := os.environ.get(variable):
+            yield variable, "set" if variable in SECRET else value
+    token = hub_folder().path.parent / "token"
+    if not os.environ.get("HF_TOKEN") and token.is_file():
+        yield "HF_TOKEN", f"from {token}"
+    for variable in PROXIES:
+        for spelled in (variable.lower(), variable):
+            if value := os.environ.get(spelled):
+                yield spelled, _without_password(value)
+
+
+def _set(variable: str) -> str | None:
+    return variable if os.environ.get(variable) else None
+
+
+def _folder(text: str) -> Path:
+    return Path(os.path.expandvars(text)).expanduser()
+
+
+def _nearest(path: Path) -> Path:
+    """The nearest thing above it that is there."""
+    place = path.absolute()
+    return next(one for one in (place, *place.parents) if one.exists() or one == one.parent)
+
+
+def _without_password(address: str) -> str:
+    return re.sub(r"^([a-z0-9+.-]+://)?.*@", r"\1...@", address, flags=re.I)
