@@ -23,7 +23,7 @@ TIERS = (
     ("library",),
     ("defaults",),
     ("checkpoint",),
-    ("summary", "convert", "synthetic", "bench", "words", "remote"),
+    ("summary", "convert", "synthetic", "bench", "expectation", "doctor", "words", "remote"),
     ("budget", "binding", "reply", "answers"),
     ("jobs",),
     ("model",),
