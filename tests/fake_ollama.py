@@ -62,6 +62,7 @@ class Fake:
     key: str = ""  # that is wanted
     names: list[str] = field(default_factory=lambda: ["scripted:latest", "other:7b"])
     running: list[dict[str, Any]] = field(default_factory=lambda: RUNNING)
+    beside: dict[str, Any] = field(default_factory=dict)  # Ollama's fields of /api/show
     asked: list[tuple[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     gone: threading.Event = field(default_factory=threading.Event)
@@ -144,7 +145,7 @@ class Handler(BaseHTTPRequestHandler):
             case "/api/ps":
                 return self._reply({"models": fake.running})
             case "/api/show":
-                return self._reply(SHOWN)
+                return self._reply({**SHOWN, **fake.beside})
             case "/api/generate":
                 return self._reply({**STAMP, "response": "", "done": True, "done_reason": "unload"})
             case "/api/chat":

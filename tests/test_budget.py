@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import headrace
-from headrace import CacheExceeded, Done, RequestInvalid, Text, checkpoint, model
-from headrace.budget import CACHED_WINDOWS, SMALL_WINDOW, Need
+from headrace import CacheExceeded, Done, RequestInvalid, Text, checkpoint, model, packaged
+from headrace.budget import CACHED_WINDOWS, SMALL_WINDOW, Claim, Need
 from headrace.engine.core import BLOCK_TOKENS
-from headrace.model import candidate, residents
+from headrace.model import candidate, claim, residents
+from headrace.server import start
 from headrace.summary import block_bytes
 from tests import random_models
 
@@ -109,6 +114,103 @@ def test_a_resident_takes_a_window_or_what_the_budget_leaves(gguf: Path, need: N
         models.lease(str(gguf)),
     ):
         pass
+
+
+# --- one budget, several models
+
+
+def test_what_is_left_goes_to_those_who_can_use_it() -> None:
+    large, small = Claim(50, 100), Claim(5, 10)
+    assert large.beside([], 1000) == 150, "alone it has what load() gives"
+    assert large.beside([], 120) == 120
+    assert large.beside([small], 155) == 50 + 100 - 10
+    assert small.beside([large], 155) == 5 + 10
+    assert [one.beside([large], 130) for one in (large, Claim(50, 20))] == [50 + 15, 50 + 15]
+    assert Claim(50, 10).beside([large], 130) == 60
+    assert large.beside([Claim(50, 10)], 130) == 50 + 20
+    for budget in (0, 50, 100):
+        assert large.beside([large], budget) == 50, "they have to make room for one another anyway"
+
+
+def test_room_is_left_for_as_many_as_may_be_loaded_at_a_time() -> None:
+    own, others = Claim(10, 90), [Claim(10, 90), Claim(40, 5), Claim(20, 0)]
+    assert own.beside(others, 100, max_models=1) == 100
+    assert own.beside(others, 100, max_models=2) == 10 + (100 - 10 - 40) // 2
+    assert own.beside(others, 100, max_models=99) == own.beside(others, 100) == 10 + (100 - 80 - 5) // 2
+
+
+CLAIMS = st.builds(Claim, st.integers(0, 100), st.integers(0, 100))
+
+
+@given(st.lists(CLAIMS, min_size=1, max_size=5), st.integers(0, 600), st.none() | st.integers(1, 6))
+def test_whichever_are_loaded_together_fit(claims: list[Claim], budget: int, max_models: int | None) -> None:
+    given_ = [
+        one.beside([*claims[:place], *claims[place + 1 :]], budget, max_models) for place, one in enumerate(claims)
+    ]
+    for one, bytes_ in zip(claims, given_, strict=True):
+        assert one.least <= bytes_ <= one.least + one.more
+    together = min(max_models or len(claims), len(claims))
+    for some in combinations(range(len(claims)), together):
+        if sum(sorted((one.least for one in claims), reverse=True)[:together]) <= budget:
+            assert sum(given_[place] for place in some) <= budget
+    if max_models in (None, len(claims)) and sum(one.least + one.more for one in claims) <= budget:
+        assert given_ == [one.least + one.more for one in claims]
+
+
+def capacity(models: Any, name: str) -> int:
+    with models.lease(name) as loaded:
+        return int(loaded.cache().capacity_bytes)
+
+
+def test_one_resident_at_a_time_has_the_cache_that_load_gives(
+    gguf: Path, need: Need, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for memory in (1 << 40, need.weights + 5000 * need.block):
+        give(monkeypatch, memory)
+        with headrace.load(gguf, num_ctx=LONG) as loaded:
+            alone = loaded.cache().capacity_bytes
+        with residents(memory, max_models=1, num_ctx=LONG) as models:
+            assert capacity(models, str(gguf)) == alone
+    window = LONG // BLOCK_TOKENS
+    assert alone == 2500 * need.block > window * need.block, "or the figures say nothing"
+    give(monkeypatch, 1 << 40)
+    budget = need.weights + 3 * window * need.block
+    for most, windows in ((1, 3), (99, 1), (None, 1)):
+        with residents(budget, max_models=most, num_ctx=LONG) as models:
+            assert capacity(models, str(gguf)) == windows * window * need.block
+    with residents(2 * budget, max_models=2, num_ctx=LONG) as models:
+        assert capacity(models, str(gguf)) == 3 * window * need.block
+
+
+def test_a_server_leaves_room_for_its_other_models(
+    gguf: Path, need: Need, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(monkeypatch, 1 << 40)
+    monkeypatch.setattr(packaged, "MODELS", {})
+    twin, broken = (tmp_path / name for name in ("twin.gguf", "broken.gguf"))
+    shutil.copy(gguf, twin)
+    broken.write_bytes(b"GGUF\x03\x00\x00\x00")
+    own, nano_ = claim(gguf), claim("nano")
+    budget = nano_.least + nano_.more + own.least + own.more // 2
+    monkeypatch.setattr(start, "default_budget", lambda: budget)
+
+    def held(*models: Path, **settings: Any) -> int:
+        house = start.house_of(start.Settings(models=[*map(str, models)], **settings))
+        try:
+            return capacity(house.serving.models, "model")
+        finally:
+            house.serving.close()
+
+    def cache(size_bytes: int) -> int:
+        return (size_bytes - need.weights) // need.block * need.block
+
+    alone, with_nano = (own.beside(others, budget) for others in ([], [nano_]))
+    assert own.least < own.beside([own, nano_], budget) < with_nano < alone, "or the figures say nothing"
+    assert held(gguf, broken) == cache(with_nano)
+    assert held(gguf, twin) == cache(own.beside([own, nano_], budget))
+    assert held(gguf, twin, max_models=2) == cache(own.beside([own, nano_], budget, max_models=2))
+    assert held(gguf, twin, max_models=1) == cache(alone) == cache(own.least + own.more)
+    assert held(gguf, twin, cache_bytes=1 << 20) == (1 << 20) // need.block * need.block
 
 
 @pytest.mark.parametrize("kv", ["fp16", "int8", "fp32"])

@@ -18,6 +18,7 @@ from starlette.datastructures import Headers
 
 import headrace
 from headrace import checkpoint, cli, errors, model
+from headrace.cli._advice import of_flags
 from headrace.connection import Server
 from headrace.engine import core
 from headrace.errors import (
@@ -46,9 +47,11 @@ from headrace.errors import (
     Unsupported,
     UserError,
 )
+from headrace.keys import Key
 from headrace.library.store import Store
 from headrace.model import residents
 from headrace.server import guard, tokens, wire
+from headrace.server.endpoint import Call
 from headrace.server.ollama import library
 from headrace.server.serving import Serving
 from headrace.server.shelf import Shelf
@@ -199,12 +202,13 @@ def a_slow_body(**_: Any) -> None:
 
 
 def knock(headers: dict[str, str]) -> None:
-    doors = guard.Doors.of([guard.Key("secret", frozenset({"infer"}))], (), ())
+    doors = guard.Doors.of([Key("secret", frozenset({"infer"}))], (), ())
     guard.Guard(None, doors, None)._check_key("/api/push", Headers(headers))  # type: ignore[arg-type]
 
 
 def a_push(**_: Any) -> None:
-    call: Any = SimpleNamespace(house=SimpleNamespace(shelf=Shelf()))
+    house: Any = SimpleNamespace(shelf=Shelf())
+    call = Call(house, {})
     asyncio.run(library.push(call, wire.convert({"model": "nano"}, library.Push)))
 
 
@@ -308,14 +312,14 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
     "a prompt that is too long": (
         lambda gguf, **_: ask(gguf, [{"role": "user", "content": "x" * 100}]),
         ContextExceeded,
-        "the prompt has 117 tokens but the context window holds 64: shorten it, ask for a larger window with "
-        "--num-ctx, or let it be cut with --context",
+        "the prompt has 117 tokens but the context window holds 64: shorten it, load the model with a larger num_ctx, "
+        "or let chat and generate cut it with context='truncate'",
     ),
     "a prompt that the cache has no memory for": (
         lambda gguf, **_: ask_with_a_small_cache(gguf, [{"role": "user", "content": "x" * 100}]),
         CacheExceeded,
-        "the prompt has 117 tokens but the cache has memory for 64: shorten it, or give the cache more with "
-        "--cache-bytes",
+        "the prompt has 117 tokens but the cache has memory for 64: shorten it, or load the model with more "
+        "cache_bytes",
     ),
     "a parameter out of its range": (
         lambda gguf, **_: ask(gguf, temperature=-1),
@@ -428,7 +432,8 @@ def test_what_goes_wrong_is_one_sentence(
     with pytest.raises(SystemExit) as stopped:
         cli.fail(raised.value)
     assert stopped.value.code == OUTCOMES[kind].exit_code
-    assert capsys.readouterr().err == f"Error: {raised.value}\n"
+    said = of_flags(raised.value) if kind in (ContextExceeded, CacheExceeded) else str(raised.value)
+    assert capsys.readouterr().err == f"Error: {said}\n"
 
 
 def test_every_kind_is_provoked() -> None:

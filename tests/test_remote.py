@@ -113,6 +113,25 @@ def test_all_that_can_be_asked(server: Fake) -> None:
     assert (body["truncate"], body["shift"]) == (True, False)
 
 
+@pytest.mark.parametrize(
+    ("context", "ollama"),
+    [
+        ("error", {"truncate": False, "shift": False}),
+        ("shift", {"truncate": True, "shift": False}),
+        ("truncate", {"truncate": True, "shift": False}),
+    ],
+)
+def test_what_becomes_of_what_does_not_fit_is_asked_in_our_words_where_they_are_known(
+    context: str, ollama: dict[str, bool], server: Fake
+) -> None:
+    for beside, asked in (({}, ollama), ({"headrace": {"version": "1"}}, {"headrace": {"context": context}})):
+        server.beside = beside
+        with closing(RemoteModel(Server(server.url), "scripted")) as model:
+            ask(model, "say hi", context=context)
+        body = server.chats[-1]
+        assert {name: body[name] for name in ("truncate", "shift", "headrace") if name in body} == asked
+
+
 def test_for_ever_is_minus_one(server: Fake) -> None:
     with closing(RemoteModel(Server(server.url), "scripted", keep_alive_s=float("inf"))) as model:
         ask(model, "say hi")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headrace.checkpoint import Checkpoint
@@ -64,6 +65,14 @@ class Need:
             )
         return max(least, min(most, left // 2 // self.block))
 
+    def claim(self, num_ctx: int, available: int | None, budget_bytes: int | None = None) -> Claim:
+        """What it asks of a budget that it may share. Raises RequestInvalid as `blocks` does."""
+        one, all_ = (
+            self.blocks(num_ctx, None, available, windows=windows, most_bytes=budget_bytes)
+            for windows in (1, CACHED_WINDOWS)
+        )
+        return Claim(self.weights + one * self.block, (all_ - one) * self.block)
+
     def _paid_for(self, cache_bytes: int, available: int | None) -> int:
         if isinstance(cache_bytes, bool) or not isinstance(cache_bytes, int) or cache_bytes < self.block:
             raise RequestInvalid(
@@ -80,6 +89,39 @@ class Need:
 
     def _says(self) -> str:
         return f"{self.name} needs {format_bytes(self.weights)} for its weights"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Bytes of a model with a cache of one window, or what of that a budget allows; and those that a model alone would
+    have more, for a larger cache: see `Need.blocks`.
+    """
+
+    least: int
+    more: int
+
+    def within(self, size_bytes: int) -> int:
+        """So many bytes, as far as they are of use; but no less than it needs."""
+        return max(self.least, min(size_bytes, self.least + self.more))
+
+    def beside(self, others: Sequence[Claim], budget_bytes: int, max_models: int | None = None) -> int:
+        """Bytes for this model, so that it fits into the budget with any of the `others`, `max_models` together.
+
+        What the budget leaves when each has its least is shared equally, and what one has no use for goes to the
+        others. Where it leaves nothing, they have to make room for one another anyway.
+        """
+        count = len(others) if max_models is None else max_models - 1
+        least = sum(sorted((other.least for other in others), reverse=True)[:count])  # of those that want the most
+        more = sorted((other.more for other in others), reverse=True)[:count]
+        return self.within(self.least + _level([self.more, *more], budget_bytes - self.least - least))
+
+
+def _level(wishes: Sequence[int], spare: int) -> int:
+    """The most that anybody gets, where `spare` is shared equally among those who want so much or less."""
+    left, some = max(0, spare), sorted(wishes)
+    while some and some[0] < left // len(some):
+        left -= some.pop(0)
+    return left // len(some) if some else max(wishes)
 
 
 def blocks_for(tokens: int) -> int:

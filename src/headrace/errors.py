@@ -105,25 +105,33 @@ class Forbidden(RequestInvalid):
 
 
 class ContextExceeded(UserError):
-    """The prompt, or the prompt and its answer, do not fit the context window (both in tokens)."""
+    """The prompt, or the prompt and its answer, do not fit the context window (both in tokens). What to do about it has
+    its names in Python; `problem` is the sentence without it, for where it has others. `model_ctx` is the model's own
+    window, where a request asked for a smaller one."""
 
-    def __init__(self, prompt_tokens: int, num_ctx: int) -> None:
-        super().__init__(
-            f"the prompt has {prompt_tokens} tokens but the context window holds {num_ctx}: "
-            "shorten it, ask for a larger window with --num-ctx, or let it be cut with --context"
-        )
+    def __init__(self, prompt_tokens: int, num_ctx: int, model_ctx: int | None = None) -> None:
+        self.problem = f"the prompt has {prompt_tokens} tokens but the context window holds {num_ctx}"
         self.prompt_tokens = prompt_tokens
         self.num_ctx = num_ctx
+        self.model_ctx = num_ctx if model_ctx is None else model_ctx
+        super().__init__(
+            f"{self.problem}: shorten it, load the model with a larger num_ctx, or let chat and generate cut it with "
+            "context='truncate'"
+        )
+
+    @property
+    def a_larger_window_would_do(self) -> bool:
+        """Whether the request may ask for one that the prompt fits."""
+        return self.prompt_tokens < self.model_ctx
 
 
 class CacheExceeded(UserError):
-    """The prompt does not fit the memory that the cache may take (both in tokens), however long it waits."""
+    """The prompt does not fit the memory that the cache may take (both in tokens), however long it waits. `problem` is
+    the sentence without what to do about it, as above."""
 
     def __init__(self, prompt_tokens: int, capacity: int) -> None:
-        super().__init__(
-            f"the prompt has {prompt_tokens} tokens but the cache has memory for {capacity}: "
-            "shorten it, or give the cache more with --cache-bytes"
-        )
+        self.problem = f"the prompt has {prompt_tokens} tokens but the cache has memory for {capacity}"
+        super().__init__(f"{self.problem}: shorten it, or load the model with more cache_bytes")
         self.prompt_tokens = prompt_tokens
         self.capacity = capacity
 

@@ -52,12 +52,13 @@ class Job:
     def reply(self, decode: Decode) -> ReplyEvents:
         return ReplyEvents(decode, self.parser and self.parser(), self.dropped)
 
-    def check(self) -> None:
-        """Raises RequestInvalid and ContextExceeded for a prompt that cannot be answered."""
+    def check(self, model_ctx: int) -> None:
+        """Raises RequestInvalid and ContextExceeded for a prompt that cannot be answered; `model_ctx` is the model's
+        own window."""
         if not self.prompt:
             raise RequestInvalid("the prompt is empty: there is nothing that the model could continue")
         if len(self.prompt) >= self.num_ctx + (self.sampling.num_predict == 0):
-            raise ContextExceeded(len(self.prompt), self.num_ctx)
+            raise ContextExceeded(len(self.prompt), self.num_ctx, model_ctx)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from headrace import binding, checkpoint
 from headrace.answers import Answers
-from headrace.budget import Need
+from headrace.budget import Claim, Need
 from headrace.checkpoint import Checkpoint, fingerprint
 from headrace.engine import core, packed, request, snapshot
 from headrace.engine.cache import BlockCache
@@ -96,12 +96,17 @@ def residents(
 ) -> Residents[Model]:
     """Several models, each loaded when it is first leased by a name or path as `load` knows them. See `Residents`.
 
-    `num_ctx`, `threads`, `kv` and `cache_bytes` (by default one full window, or what there is memory for) are those of
-    `load`, for each of them; they step in turns, so each has all `threads`.
+    `num_ctx`, `threads`, `kv` and `cache_bytes` are those of `load`, for each of them; they step in turns, so each has
+    all `threads`. The cache is by default one full window, or what there is memory for; with `max_models` what `load`
+    would give it, as far as an equal part of the budget allows: for a single model, all of it.
     """
     budget = default_budget() if budget_bytes is None else budget_bytes
     options: dict[str, Any] = {"num_ctx": num_ctx, "threads": threads, "kv": kv, "cache_bytes": cache_bytes}
-    find = partial(candidate, **options, budget_bytes=budget)
+
+    def share(own: Claim) -> int:
+        return own.within(budget // max_models if max_models else 0)
+
+    find = partial(candidate, **options, budget_bytes=budget, share=share)
     return Residents(find, budget, max_models=max_models, keep_alive_s=keep_alive_s)
 
 
@@ -113,21 +118,34 @@ def candidate(
     kv: str | None = None,
     cache_bytes: int | None = None,
     budget_bytes: int | None = None,
+    share: Callable[[Claim], int] = lambda own: own.least,
 ) -> Candidate[Model]:
     """A model that may be loaded, and what it takes: its weights and its cache.
 
-    The cache is by default one window of `num_ctx`, or what of it fits into `budget_bytes` with the weights, but not
-    less than a small window. Raises a UserError that says what is wrong with the file or the numbers.
+    The cache is by default what fits with the weights into the bytes that are the model's `share`: without one, a
+    window of `num_ctx`, or what of it fits into `budget_bytes` with the weights, but not less than a small window.
+    Raises a UserError that says what is wrong with the file or the numbers.
     """
     source = checkpoint.read(name_or_path)
     window, need = _window(source, num_ctx), Need.of(source, kv)
-    blocks = need.blocks(window, cache_bytes, memory_bytes(), windows=1, most_bytes=budget_bytes)
+    if cache_bytes is None:
+        blocks = (share(need.claim(window, memory_bytes(), budget_bytes)) - need.weights) // need.block
+    else:
+        blocks = need.blocks(window, cache_bytes, memory_bytes())
     cache = blocks * need.block
 
     def load_it(turns: Turns) -> Model:
         return Model(source, num_ctx=window, threads=threads, kv=kv, cache_bytes=cache, turns=turns)
 
     return Candidate(need.weights + cache, load_it)
+
+
+def claim(
+    name_or_path: str | Path, *, num_ctx: int | None = None, kv: str | None = None, budget_bytes: int | None = None
+) -> Claim:
+    """What a model would ask of a budget that it may share. Raises a UserError where it could not be loaded."""
+    source = checkpoint.read(name_or_path)
+    return Need.of(source, kv).claim(_window(source, num_ctx), memory_bytes(), budget_bytes)
 
 
 class Model:
@@ -497,7 +515,7 @@ class Model:
         check_size("n", n, MOST_ANSWERS)
         self._check_files()
         for job in jobs:
-            job.check()
+            job.check(self.num_ctx)
         groups = [[self._sequence(job, number) for number in range(n)] for job in jobs]
         replies = [job.reply(self.detokenize) for job in jobs for _ in range(n)]
         return Answers(groups, replies, self._engine.submit, [job.prompt for job in jobs])

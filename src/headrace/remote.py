@@ -11,7 +11,7 @@ from headrace.connection import Server, field, same_name
 from headrace.engine.parameters import Parameters
 from headrace.errors import HeadraceError, RequestInvalid, ServerFailed
 from headrace.events import Done, Dropped, Event, Reason, Text, Thinking, Timings, ToolCall, Usage
-from headrace.text.window import checked
+from headrace.text.window import Policy, checked
 from headrace.tools.loop import MAX_ROUNDS, AnyTool, Approve, converse, toolbox_of
 
 REASONS: Final[Mapping[str, Reason]] = {"length": "length", "repetition": "repetition", "cancelled": "cancelled"}
@@ -102,10 +102,7 @@ class RemoteModel:
             "format": format,
             "think": think,
             "keep_alive": -1 if self._keep_alive_s == math.inf else self._keep_alive_s,
-            # Ollama leaves out the oldest turns where `truncate` is true. Where `shift` is, it writes on beyond the
-            # window's end, which no policy here allows.
-            "truncate": checked(context) != "error",
-            "shift": False,
+            **self._policy(checked(context)),
             "stream": True,
         }
         body = {name: value for name, value in asked.items() if value is not None}
@@ -115,6 +112,16 @@ class RemoteModel:
             return self._answer({**body, "messages": [*map(_message, turns)], **offered})
 
         return converse(answer, [*map(dict, messages)], toolbox, MAX_ROUNDS if run_tools else 0, approve)
+
+    def _policy(self, context: Policy) -> Mapping[str, Any]:
+        """Of a prompt that does not fit: our own server knows all of them.
+
+        Ollama leaves out the oldest turns where `truncate` is true. Where `shift` is, it writes on beyond the window's
+        end, which no policy here allows.
+        """
+        if self._shown("headrace", dict, {}):
+            return {"headrace": {"context": context}}
+        return {"truncate": context != "error", "shift": False}
 
     def close(self) -> None:
         self.server.close()

@@ -158,8 +158,13 @@ def test_too_short_a_beginning_is_not_saved(caches: Path) -> None:
     assert not caches.exists()
 
 
+TOO_LONG = (
+    "the prompt has 512 tokens but the context window holds 256: shorten it, or ask for a larger window with --num-ctx$"
+)
+
+
 def test_too_long_a_beginning_names_both_numbers() -> None:
-    with pytest.raises(HeadraceError, match="the prompt has 512 tokens but the context window holds 256"):
+    with pytest.raises(HeadraceError, match=TOO_LONG):
         headrace("cache", "save", "talk", "--num-ctx", "256")
 
 

@@ -314,6 +314,12 @@ def test_keys_come_from_the_flag_or_the_environment() -> None:
         arguments = ("run", "--host", server.url, "scripted", "say hi")
         assert headrace(*arguments, "--api-key", "secret").stdout == "hi\n"
         assert headrace(*arguments, HEADRACE_API_KEY="secret").stdout == "hi\n"
+        for several in ("secret other", "secret:infer other:manage", " secret:manage,infer\n"):
+            assert headrace(*arguments, HEADRACE_API_KEY=several).stdout == "hi\n"
+            assert headrace("ps", "--host", server.url, HEADRACE_API_KEY=several).returncode == 0
+            assert headrace("stop", "scripted", "--host", server.url, HEADRACE_API_KEY=several).returncode == 0
+        assert headrace(*arguments, HEADRACE_API_KEY="other secret").returncode == 2
+        assert headrace(*arguments, "--api-key", "secret:infer").returncode == 2, "what is typed is the key itself"
         refused = headrace(*arguments)
         assert refused.returncode == 2
         assert refused.stderr == (

@@ -175,3 +175,11 @@ def test_flags_set_what_commands_set(tmp_path: Path) -> None:
     terminal.send("/show system", "Be brief.")
     terminal.send("/show parameters", "0.7  (you)")
     terminal.child.close(force=True)
+
+
+def test_a_window_that_is_too_small_names_what_can_be_typed(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, "--num-ctx", "64")
+    terminal.send("Hi", "window holds 64: shorten it, ask for a larger window with /set parameter num_ctx, or let")
+    terminal.send("/set parameter num_ctx 2048", "Set parameter num_ctx 2048.")
+    terminal.send("Hi", "Hello")
+    terminal.child.close(force=True)

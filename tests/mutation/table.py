@@ -50,6 +50,11 @@ OLLAMA = ("tests/server/test_ollama.py",)
 OLLAMA_CLIENT = ("tests/server/test_ollama_client.py",)
 OLLAMA_LIBRARY = ("tests/server/test_ollama_library.py",)
 FOLLOWING = ("tests/text/test_following.py",)
+TRANSPORT = ("tests/server/test_transport.py",)
+GUARD = ("tests/server/test_guard.py",)
+LOG = ("tests/server/test_log.py",)
+SERVING = ("tests/server/test_serving.py",)
+TOO_LONG = ("tests/server/test_too_long.py",)
 DURATIONS = ("tests/server/test_durations.py",)
 
 P = "src/headrace/"
@@ -228,7 +233,7 @@ MUTATIONS = (
     Mutation(P + "server/openai/completions.py", "whole = isinstance(one, str) and not answers.replies[place * asked.n].dropped", "whole = isinstance(one, str)", COMPLETIONS),
     Mutation(P + "server/openai/legacy_logprobs.py", "if token.of_prompt or token.id not in self.tokenizer.special_ids:", "if True:", COMPLETIONS),
     Mutation(P + "server/openai/legacy_logprobs.py", "for id_, text, logprob in (*token.top, (token.id, token.text, token.logprob)):", "for id_, text, logprob in token.top:", COMPLETIONS),
-    Mutation(P + "server/openai/embeddings.py", "prompts = [model.prompt(one) for one in given]", "prompts = [model.tokenize(one) if isinstance(one, str) else one for one in given]", EMBEDDINGS),
+    Mutation(P + "server/openai/embeddings.py", "prompts = [model.prompt(one) for one in wanted(given, gone)]", "prompts = [model.tokenize(one) if isinstance(one, str) else one for one in given]", EMBEDDINGS),
     Mutation(P + "server/openai/replies.py", "if facts.complete and not include_usage else {}", "if facts.complete else {}", FRAMES),
     Mutation(P + "server/openai/sampling.py", "penalty = self.repetition_penalty if self.repeat_penalty is None else self.repeat_penalty", "penalty = self.repeat_penalty", CHAT),
     Mutation(P + "server/openai/errors.py", "return self.prompt", "return None", ERRORS),
@@ -249,7 +254,7 @@ MUTATIONS = (
     Mutation(P + "server/ollama/answers.py", "if kept_s == 0:", "if False:", OLLAMA),
     Mutation(P + "server/ollama/embeddings.py", "if len(ids) > most and not truncate:", "if len(ids) > most and False:", OLLAMA),
     Mutation(P + "server/ollama/embeddings.py", "normalise=False, gone=gone", "gone=gone", OLLAMA_CLIENT),
-    Mutation(P + "server/ollama/embeddings.py", "tokens + count", "count", OLLAMA_CLIENT),
+    Mutation(P + "server/ollama/embeddings.py", "sum(map(len, prompts))", "len(prompts)", OLLAMA_CLIENT),
     Mutation(P + "engine/options.py", "return int(value) if isinstance(value, float) and value.is_integer() else value", "return value", OLLAMA),
     Mutation(P + "engine/options.py", 'if parameters.get("seed") == DRAWN_SEED:', "if False:", OLLAMA_CLIENT),
     Mutation(P + "engine/options.py", "isinstance(value, bool) != isinstance(neutral, bool)", "False", OLLAMA),
@@ -258,7 +263,15 @@ MUTATIONS = (
     Mutation(P + "server/ollama/library.py", "except HeadraceError as error:  # one", "except KeyError as error:  # one", OLLAMA_LIBRARY),
     Mutation(P + "server/ollama/library.py", "return FILE_TYPES[stated]", "pass", OLLAMA_LIBRARY),
     Mutation(P + "server/ollama/library.py", "call.house.num_ctx or facts", "facts", OLLAMA_LIBRARY),
-    Mutation(P + "server/ollama.py", "made.methods = set(methods)  # no", "pass  # no", OLLAMA),
+    Mutation(P + "server/ollama/__init__.py", "made.methods = set(methods)  # no", "pass  # no", OLLAMA),
+    Mutation(P + "server/transport.py", "except OSError:  # the client", "except KeyError:  # the client", TRANSPORT),
+    Mutation(P + "server/transport.py", "if not self.transport.is_closing():", "if True:", TRANSPORT),
+    Mutation(P + "server/start.py", "listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)", "pass", TRANSPORT),
+    Mutation(P + "server/app.py", "app.router.redirect_slashes = False", "pass", GUARD),
+    Mutation(P + "server/openai/replies.py", "**counts, reason=facts.reason", "**counts", LOG),
+    Mutation(P + "server/endpoint.py", "note(self.scope, model=found.name)", "pass", LOG),
+    Mutation(P + "server/vectors.py", "if gone():", "if False:", SERVING),
+    Mutation(P + "server/too_long.py", "if window and error.a_larger_window_would_do:", "if window:", TOO_LONG),
     Mutation(P + "text/following.py", "if after[-1] in end_ids:", "if True:", FOLLOWING),
     Mutation(P + "text/following.py", "*prompt[len(tokenizer.with_bos([])) :]", "*prompt", FOLLOWING),
 )  # fmt: skip

@@ -13,8 +13,9 @@ import pytest
 
 from headrace.cli import serve
 from headrace.errors import OUTCOMES, Busy, DeadlineExceeded, HeadraceError, RequestInvalid, TooLarge, TooSlow
+from headrace.keys import Key
 from headrace.server import endpoint, guard, log, ollama, openai, tokens, transport, wire
-from headrace.server.guard import Doors, Key
+from headrace.server.guard import Doors
 from headrace.server.start import Settings
 from tests.server.live import Live, running
 

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from headrace.errors import FileInvalid, RequestInvalid
-from headrace.server.guard import Doors, Key, check_bind, is_loopback, read_keys
+from headrace.keys import Key, first_secret, read_keys
+from headrace.server.guard import Doors, check_bind, is_loopback
 from tests.server import raw, tiny
 from tests.server.live import Live, running
 
@@ -228,6 +229,37 @@ def test_a_file_of_keys(tmp_path: Path) -> None:
         read_keys(tmp_path / "none")
     with pytest.raises(RequestInvalid, match="a key is empty"):
         Doors.of([Key(" ")], [], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "secret", "scopes"),
+    [
+        ("alpha", "alpha", {"infer", "manage"}),
+        ("alpha:infer", "alpha", {"infer"}),
+        ("alpha:manage", "alpha", {"manage"}),
+        ("alpha:manage,infer", "alpha", {"infer", "manage"}),
+        ("al:pha:infer", "al:pha", {"infer"}),
+        ("alpha:admin", "alpha:admin", {"infer", "manage"}),  # a secret may have a colon in it
+        ("alpha:inferior", "alpha:inferior", {"infer", "manage"}),
+    ],
+)
+def test_a_key_with_its_scopes_behind_it(text: str, secret: str, scopes: set[str], tmp_path: Path) -> None:
+    key = Key.of(text)
+    assert (key.secret, key.scopes) == (secret, scopes)
+    assert first_secret(f"  {text} other:manage") == secret
+    (tmp_path / "keys").write_text(f"{text} # one\n")
+    assert read_keys(tmp_path / "keys") == [key]
+
+
+def test_a_scope_is_no_key() -> None:
+    """Whoever writes it behind a space would let in everybody who can guess it."""
+    for text in ("infer", "manage:infer"):
+        with pytest.raises(RequestInvalid, match=r"a key is '(infer|manage)', the name of a scope"):
+            Doors.of([Key("alpha"), Key.of(text)], [], [])
+    with pytest.raises(RequestInvalid, match="a key is empty"):
+        Doors.of([Key.of(":infer")], [], [])
+    assert first_secret(" ") is None
+    assert first_secret(":infer") is None
 
 
 # --- before the body

@@ -409,6 +409,50 @@ def test_a_chat_that_is_too_long(live: Live) -> None:
     assert "dropped" not in answered(live, "/api/chat", messages=HELLO, truncate=True)["headrace"]
 
 
+def test_what_becomes_of_a_prompt_that_does_not_fit_in_one_word(live: Live) -> None:
+    """The word does what it does everywhere; beside it Ollama's fields may only say the same."""
+    window = {"options": {"num_ctx": 256, "num_predict": 40}}
+    turns = {"headrace": {"context": "shift"}}
+    assert "window holds 256" in refused(
+        live, "/api/chat", 400, messages=long_chat(), **window, headrace={"context": "error"}
+    )
+    by_field, by_word = (
+        answered(live, "/api/chat", messages=long_chat(), **window, **more) for more in ({"shift": True}, turns)
+    )
+    assert by_word["headrace"]["dropped"] == by_field["headrace"]["dropped"]
+    long = {"prompt": "What is the time? " * 100, **window}
+    assert "window holds 256" in refused(live, "/api/generate", 400, **long, **turns)
+    said = answered(live, "/api/generate", **long, headrace={"context": "truncate"})
+    assert said["headrace"]["dropped"]["tokens"] > 100
+
+
+@pytest.mark.parametrize(
+    ("context", "agree", "contradict"),
+    [
+        ("error", [{}, {"truncate": False}, {"shift": False}], [{"truncate": True}, {"shift": True}]),
+        ("shift", [{}, {"shift": True, "truncate": False}], [{"truncate": True}, {"shift": False}]),
+        ("truncate", [{}, {"truncate": True, "shift": False}, {"shift": True}], [{"truncate": False}]),
+    ],
+)
+def test_the_word_and_the_fields_may_not_contradict_each_other(
+    context: str, agree: list[dict[str, bool]], contradict: list[dict[str, bool]], live: Live
+) -> None:
+    ours = {"headrace": {"context": context}}
+    for fields in agree:
+        assert answered(live, "/api/chat", messages=HELLO, **ours, **fields)["done"]
+    for fields in contradict:
+        ((name, value),) = fields.items()
+        sentence = f'headrace.context is "{context}" but {name} is {str(value).lower()}: leave one of the two out'
+        assert refused(live, "/api/chat", 400, messages=HELLO, **ours, **fields) == sentence
+        assert refused(live, "/api/generate", 400, prompt="Hi", **ours, **fields) == sentence
+
+
+def test_a_word_that_is_none(live: Live) -> None:
+    for context in ("roll", True):
+        assert "headrace.context" in refused(live, "/api/chat", 400, messages=HELLO, headrace={"context": context})
+    assert answered(live, "/api/chat", messages=HELLO, headrace={"context": None})["done"]
+
+
 def test_a_text_that_is_too_long(live: Live) -> None:
     text = "What is the time? " * 100
     window = {"options": {"num_ctx": 128, "num_predict": 8}}

@@ -20,7 +20,8 @@ from headrace.errors import (
     HeadraceError,
     ModelClosed,
 )
-from headrace.server.guard import Doors, Key
+from headrace.keys import Key
+from headrace.server.guard import Doors
 from headrace.server.openai.errors import Dialect
 from headrace.server.serving import Running
 from tests.server.live import Live, running

@@ -15,10 +15,11 @@ import pytest
 
 import headrace
 from headrace.connection import Server
-from headrace.errors import ModelNotFound, RequestInvalid, ServerFailed
+from headrace.errors import ContextExceeded, ModelNotFound, RequestInvalid, ServerFailed
 from headrace.events import Done, Event, Text, ToolCall, ToolResult
+from headrace.keys import Key
 from headrace.remote import RemoteModel
-from headrace.server.guard import Doors, Key
+from headrace.server.guard import Doors
 from headrace.tools.loop import Tool, toolbox_of
 from tests.server.live import Live, running
 from tests.server.tiny import gated
@@ -134,6 +135,24 @@ def test_a_small_window(live: Live) -> None:
         assert remote.num_ctx == 256
 
 
+@pytest.mark.parametrize("context", ["error", "shift", "truncate"])
+@pytest.mark.parametrize("turns", [1, 13])
+def test_what_does_not_fit_fares_as_it_does_here(turns: int, context: str, live: Live) -> None:
+    """One turn that is too long alone is what shift and truncate differ in."""
+    text = "What is the time? " * (12 if turns > 1 else 200)
+    messages = [{"role": ("user", "assistant")[number % 2], "content": text} for number in range(turns)]
+    options: dict[str, Any] = {"context": context, "num_predict": 4}
+    told = list[Any]()
+    with headrace.load("nano", num_ctx=256) as here, closing(RemoteModel(Server(live.url), "nano", 256)) as there:
+        for model in (here, there):
+            try:
+                told.append(said(list(model.chat(messages, **options))))
+            except (RequestInvalid, ContextExceeded):
+                told.append("refused")
+    assert told[0] == told[1]
+    assert (told[0] == "refused") == (context == "error" or (context == "shift" and turns == 1))
+
+
 def test_what_is_shown(remote: RemoteModel, model: headrace.Model) -> None:
     assert remote.template == model.checkpoint.template.source
     assert not remote.can_think
@@ -170,9 +189,12 @@ def test_a_server_that_goes_down_says_so_in_mid_answer() -> None:
             list(events)
 
 
-def test_keys() -> None:
-    with running(doors=Doors([Key("secret")])) as own:
+def test_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable as the server has it is that of its clients, too."""
+    with running(doors=Doors([Key("secret", frozenset({"infer"})), Key("other")])) as own:
         assert run("ps", "--host", own.url).returncode == 2
+        monkeypatch.setenv("HEADRACE_API_KEY", "secret:infer other")
+        assert run("ps", "--host", own.url).returncode == 0
         with closing(RemoteModel(Server(own.url, "secret"), "nano")) as remote:
             assert list(remote.chat([{"role": "user", "content": "Hi"}], num_predict=1))
 

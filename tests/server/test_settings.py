@@ -9,8 +9,8 @@ import click
 import pytest
 
 from headrace.cli import cache, main, run, serve
+from headrace.keys import Key
 from headrace.server import log, start
-from headrace.server.guard import Key
 from headrace.server.start import Settings
 
 Ask = Callable[..., Settings]
@@ -98,6 +98,9 @@ def test_a_port_that_is_said_counts(ask: Ask) -> None:
 def test_variables_of_several(ask: Ask) -> None:
     assert ask(MODEL="a.gguf:two=b.gguf").models == ("a.gguf", "two=b.gguf")
     assert [key.secret for key in ask(API_KEY="one two").doors.keys] == ["one", "two"]
+    scoped = (Key("one", frozenset({"infer"})), Key("two", frozenset({"manage"})))
+    assert ask(API_KEY="one:infer two:manage").doors.keys == scoped
+    assert ask("--api-key", "one:infer", "--api-key", "two:manage").doors.keys == scoped
     assert ask(ALLOW_HOST="a.example b.example").doors.hosts == {"a.example", "b.example"}
     assert ask(API_KEY="").doors.keys == ()
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from headrace import __version__
+from headrace.cli._advice import of_flags
 from headrace.errors import OUTCOMES, HeadraceError
 
 FAILURE, INTERRUPTED = 1, 130
@@ -37,8 +38,9 @@ def headrace() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The entry point. Exit code 2 is for what the user can mend, 1 for everything else, 130 for Ctrl-C."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     try:
-        headrace.main(arguments, standalone_mode=False)
+        headrace.main(arguments, standalone_mode=False, color=False if plain else None)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
@@ -55,5 +57,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 def fail(error: HeadraceError) -> Any:
     """Says what is wrong, in its one sentence, and exits."""
-    click.echo(f"Error: {error}", err=True)
+    click.echo(f"Error: {of_flags(error)}", err=True)
     sys.exit(OUTCOMES[type(error)].exit_code)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -126,6 +128,33 @@ def begin(latest: bool, name: str | None, no_log: bool) -> tuple[Recorder | None
     if past:
         return Recorder(log, past.summary.id, past.summary.name, len(past.conversation.messages)), past
     return Recorder(log, name=name), None
+
+
+def words(
+    model: str | None, prompt: str | None, past: Past | None, server: str | None, key: str | None
+) -> tuple[str | None, str | None]:
+    """MODEL and PROMPT where MODEL may be left out: a single argument that names no model is the prompt.
+
+    A word that could be the name of a model which is not here is one; but not where a conversation goes on, and the
+    word is a bare one. `server` is where models are looked for, if not here.
+    """
+    if model is None or prompt is not None:
+        return model, prompt
+    one_word = not re.search(r"\s", model)
+    if (one_word and (not past or re.search("[:/]", model))) or _names_a_model(model, server, key):
+        return model, None
+    return None, model
+
+
+def _names_a_model(name: str, server: str | None, key: str | None) -> bool:
+    if server is None:
+        from headrace import checkpoint  # and the libraries of an engine, which whoever asks a server does without
+
+        return checkpoint.exists(name)
+    from headrace.connection import Server, same_name
+
+    with closing(Server(server, key)) as asked:
+        return same_name(name, asked.names()) is not None
 
 
 def told(past: Past) -> str:

@@ -12,6 +12,7 @@ from prompt_toolkit.formatted_text import HTML
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
+from headrace.cli._advice import of_conversation
 from headrace.cli._commands import completions, obey
 from headrace.cli._session import Session
 from headrace.errors import HeadraceError
@@ -36,7 +37,7 @@ def converse(session: Session) -> None:
         except KeyboardInterrupt:
             click.echo("(stopped)", err=True)
         except HeadraceError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {of_conversation(error)}", err=True)
 
 
 class Reader:

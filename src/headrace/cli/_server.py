@@ -7,11 +7,26 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from headrace.errors import RequestInvalid
+from headrace.keys import first_secret
+
+
+def _key(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """The variable may be that of a server on this machine, with all of its keys."""
+    if text and context.get_parameter_source(parameter.name or "") is ParameterSource.ENVIRONMENT:
+        return first_secret(text)
+    return text
+
 
 API_KEY = click.option(
-    "--api-key", metavar="KEY", envvar="HEADRACE_API_KEY", show_envvar=True, help="The key that the server wants."
+    "--api-key",
+    metavar="KEY",
+    callback=_key,
+    envvar="HEADRACE_API_KEY",
+    show_envvar=True,
+    help="The key that the server wants; of several in the variable the first.",
 )
 HOST = click.option(
     "--host",

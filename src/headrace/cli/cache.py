@@ -14,7 +14,7 @@ from headrace.cli._display import safe
 from headrace.cli._form import read_system
 from headrace.cli.run import NUM_CTX, RUNTIME, SYSTEM, TOOLS, options
 from headrace.cli.show import human_size
-from headrace.errors import FileInvalid, RequestInvalid
+from headrace.errors import ContextExceeded, FileInvalid, RequestInvalid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +72,10 @@ def save(
             )
         whole = len(prefix) // BLOCK_TOKENS * BLOCK_TOKENS
         click.echo(f"computing {whole} tokens", err=True)
-        local.model.prefill(prefix[:whole])
+        try:
+            local.model.prefill(prefix[:whole])
+        except ContextExceeded as error:  # which nothing could be cut from: it would be another beginning
+            raise RequestInvalid(f"{error.problem}: shorten it, or ask for a larger window with --num-ctx") from None
         saved = local.model.save_cache(path)
     click.echo(f"Saved {saved.tokens} tokens of {saved.name} as {name} ({human_size(path.stat().st_size)}).")
 

@@ -165,7 +165,9 @@ def sampling_options(command: Command) -> Command:
 @click.option(
     "--keep-alive",
     metavar="DURATION",
-    help="How long /load keeps the former model, or the server this one: 5m, 300, -1.",
+    help="How long /load keeps the former model, or the server this one: 5m, 300, -1. The variable is for servers: it "
+    "counts with --host.",
+    **set_by("KEEP_ALIVE"),
 )
 @click.option("--hide-thinking", is_flag=True, help="Do not show what the model thinks aloud.")
 @click.option(
@@ -213,14 +215,14 @@ def command(
 
     Conversations are kept on this machine, for `headrace log`, --continue and --session, which make MODEL optional.
     """
-    keep_alive_s = None if keep_alive is None else duration_s(keep_alive)
     from headrace.cli import _recorder
 
     recorder, past = _recorder.begin(latest, name, no_log)
     if latest or name is not None:
-        model, prompt = _words(model, prompt, past is not None, host, api_key)
-    if past and model is None:
-        host = past.summary.server if host is None else host
+        model, prompt = _recorder.words(model, prompt, past, None if host is None else url_from(host), api_key)
+    if past and model is None and host is None:
+        host = past.summary.server
+    keep_alive_s = _kept_s(keep_alive, host)
     _check_place(host)
     form = read_form(format_, grammar)
     system, attached = read_system(system, system_file), read_files(files)
@@ -232,7 +234,7 @@ def command(
     if past:
         system = past.conversation.system if system is None else system
         parameters = past.conversation.parameters | parameters
-        if model is None and tools is None:
+        if tools is None and model in (None, past.conversation.model):
             tools = past.conversation.tools or "none"
     model = model or (past.conversation.model if past else nano.NAME)
     settings = Settings(
@@ -275,31 +277,12 @@ def command(
             sys.exit(1)
 
 
-def _words(
-    model: str | None, prompt: str | None, goes_on: bool, host: str | None, key: str | None
-) -> tuple[str | None, str | None]:
-    """MODEL and PROMPT where MODEL may be left out: a single argument that names no model is the prompt.
-
-    A word that could be the name of a model which is not here is one; but not where a conversation goes on, and the
-    word is a bare one.
-    """
-    if model is None or prompt is not None:
-        return model, prompt
-    one_word = not re.search(r"\s", model)
-    if (one_word and (not goes_on or re.search("[:/]", model))) or _names_a_model(model, host, key):
-        return model, None
-    return None, model
-
-
-def _names_a_model(name: str, host: str | None, key: str | None) -> bool:
-    if host is None:
-        from headrace import checkpoint
-
-        return checkpoint.exists(name)
-    from headrace.connection import Server, same_name
-
-    with contextlib.closing(Server(url_from(host), key)) as server:
-        return same_name(name, server.names()) is not None
+def _kept_s(keep_alive: str | None, host: str | None) -> float | None:
+    """What a server is told by the variable must not make a conversation here hold two models."""
+    source = click.get_current_context().get_parameter_source("keep_alive")
+    if keep_alive is None or (host is None and source is ParameterSource.ENVIRONMENT):
+        return None
+    return duration_s(keep_alive)
 
 
 def _check_place(host: str | None) -> None:

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from headrace.cli.run import NUM_CTX, RUNTIME, duration_s, options, set_by, size_bytes
+from headrace.keys import Key, read_keys
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 11434
 
@@ -79,7 +80,7 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
     "keys",
     multiple=True,
     metavar="KEY",
-    help="A key that may do everything (repeatable).",
+    help="A key that may do everything; KEY:infer or KEY:manage may do that alone (repeatable).",
     **set_by("API_KEY"),
 )
 @click.option(
@@ -159,7 +160,7 @@ def command(
         port = port_too
     from headrace.server import guard, log, start  # its libraries: not needed for `--help`
 
-    known = [*map(guard.Key, keys), *(guard.read_keys(Path(api_key_file)) if api_key_file else ())]
+    known = [*map(Key.of, keys), *(read_keys(Path(api_key_file)) if api_key_file else ())]
     doors = guard.Doors.of(known, hosts, origins)
     guard.check_bind(host, known, insecure)
     log.set_up(log_format)

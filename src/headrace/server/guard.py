@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import re
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from headrace.errors import FileInvalid, Forbidden, HeadraceError, KeyMissing, RequestInvalid
+from headrace.errors import Forbidden, HeadraceError, KeyMissing, RequestInvalid
+from headrace.keys import SCOPES, Key, Permission
 from headrace.server.wire import has_body
-
-Permission = Literal["infer", "manage"]
-SCOPES: Sequence[Permission] = ("infer", "manage")
 
 # Those of Ollama's API that change what the server has; every other route is for who may infer.
 MANAGING = ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs")
@@ -29,14 +25,6 @@ OPEN = frozenset({"/", "/health", "/api/version"})  # say nothing that needs a k
 # Programs with a window of their own, and pages that this machine serves.
 APP_SCHEMES = frozenset({"app", "tauri", "vscode-webview", "vscode-file"})
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A secret, and what whoever knows it may do."""
-
-    secret: str = field(repr=False)
-    scopes: frozenset[Permission] = frozenset(SCOPES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +40,8 @@ class Doors:
         """From what a user wrote. Raises RequestInvalid for what would let in nobody, or everybody."""
         if not all(key.secret.strip() for key in keys):
             raise RequestInvalid("a key is empty: leave out --api-key, or give one that nobody can guess")
+        if scope := next((key.secret for key in keys if key.secret in SCOPES), None):
+            raise RequestInvalid(f"a key is {scope!r}, the name of a scope: write it behind its key, KEY:{scope}")
         return cls(tuple(keys), frozenset(map(_named_host, hosts)), frozenset(map(_named_origin, origins)))
 
 
@@ -70,28 +60,6 @@ def _named_origin(name: str) -> str:
     if not parts.scheme or not parts.netloc or "*" in name:
         raise RequestInvalid(f"--allow-origin is {name!r} but should be one origin, such as https://app.example.org")
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def read_keys(path: Path) -> list[Key]:
-    """A key on each line, and its scopes behind it, with a comma between them: both where there are none.
-
-    Raises FileInvalid.
-    """
-    keys = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileInvalid(path, f"the keys cannot be read: {getattr(error, 'strerror', error)}") from error
-    for number, line in enumerate(lines, 1):
-        secret, *scopes = re.sub(r"(^|\s)#.*", "", line).replace(",", " ").split() or [""]  # a key may have a # in it
-        if not secret:
-            continue
-        if unknown := set(scopes) - set(SCOPES):
-            raise FileInvalid(path, f"line {number} has the scope {min(unknown)!r}: scopes are {' and '.join(SCOPES)}")
-        keys.append(Key(secret, frozenset(scope for scope in SCOPES if not scopes or scope in scopes)))
-    if not keys:
-        raise FileInvalid(path, "there is no key in it: write one on a line")
-    return keys
 
 
 def is_loopback(host: str) -> bool:

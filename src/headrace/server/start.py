@@ -10,11 +10,13 @@ import resource
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache
+from typing import Any
 
 from headrace import model
-from headrace.engine.residents import KEEP_ALIVE_S, Residents, default_budget
-from headrace.errors import RequestInvalid
+from headrace.budget import Claim
+from headrace.engine.residents import KEEP_ALIVE_S, Candidate, Residents, default_budget
+from headrace.errors import RequestInvalid, UserError
 from headrace.server.app import create_app
 from headrace.server.endpoint import BODIES, House
 from headrace.server.guard import Doors
@@ -52,16 +54,8 @@ def house_of(settings: Settings) -> House:
     """The models of a server, none of them loaded. Raises ModelNotFound, RequestInvalid."""
     shelf = Shelf(settings.models)
     budget = default_budget()
-    find = partial(
-        model.candidate,
-        num_ctx=settings.num_ctx,
-        threads=settings.threads,
-        kv=settings.kv,
-        cache_bytes=settings.cache_bytes,
-        budget_bytes=budget,
-    )
     residents = Residents(
-        lambda name: find(shelf.find(name).path),
+        _finder(settings, shelf, budget),
         budget,
         max_models=settings.max_models,
         keep_alive_s=settings.keep_alive_s,
@@ -71,6 +65,29 @@ def house_of(settings: Settings) -> House:
     limits = Limits(body_bytes=settings.body_bytes, connections=allowed_connections())
     intake = Intake(BODIES * settings.body_bytes)
     return House(serving, shelf, limits, settings.log_prompts, settings.num_ctx, intake)
+
+
+def _finder(settings: Settings, shelf: Shelf, budget_bytes: int) -> Callable[[str], Candidate[model.Model]]:
+    """Each model with as large a cache as leaves room for the others of the shelf, `max_models` of them together."""
+    sizes: dict[str, Any] = {"num_ctx": settings.num_ctx, "kv": settings.kv, "budget_bytes": budget_bytes}
+
+    @cache
+    def claim(name: str) -> Claim | None:
+        try:
+            return model.claim(shelf.find(name).path, **sizes)
+        except UserError:
+            return None  # it cannot be loaded, and takes nothing
+
+    def find(name: str) -> Candidate[model.Model]:
+        def share(own: Claim) -> int:
+            alone = settings.max_models == 1
+            others = () if alone else filter(None, (claim(other) for other in shelf.names() if other != name))
+            return own.beside(list(others), budget_bytes, settings.max_models)
+
+        path = shelf.find(name).path
+        return model.candidate(path, threads=settings.threads, cache_bytes=settings.cache_bytes, share=share, **sizes)
+
+    return find
 
 
 def serve(settings: Settings, tell: Callable[[str], object]) -> None:

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from starlette.routing import Route
 
-from headrace.server.endpoint import Call, Endpoint, House, Reply, Stream
+from headrace.server.endpoint import Call, Dialect, Endpoint, House, Reply, Stream
 from headrace.server.ollama import answers, embeddings, library, requests
-from headrace.server.ollama.dialect import DIALECT
+from headrace.server.ollama.dialect import DIALECT, OF_ANSWERS, OF_VECTORS
 from headrace.server.wire import Fields
 
 __all__ = ["DIALECT", "VERSION", "routes"]
@@ -24,8 +24,9 @@ def routes(house: House) -> Sequence[Route]:
         kind: type[Fields],
         *methods: str,
         bare: bool = False,
+        dialect: Dialect = DIALECT,
     ) -> Route:
-        made = Route(path, Endpoint(house, DIALECT, handle, kind, bare), methods=list(methods))
+        made = Route(path, Endpoint(house, dialect, handle, kind, bare), methods=list(methods))
         made.methods = set(methods)  # no HEAD for every GET: Ollama has it where it has it
         return made
 
@@ -35,9 +36,9 @@ def routes(house: House) -> Sequence[Route]:
         route("/api/tags", library.tags, Fields, "GET", "HEAD"),
         route("/api/ps", library.ps, Fields, "GET"),
         route("/api/show", library.show, requests.Show, "POST"),
-        route("/api/generate", answers.generate, requests.Generate, "POST"),
-        route("/api/chat", answers.chat, requests.Chat, "POST"),
-        route("/api/embed", embeddings.embed, requests.Embed, "POST"),
+        route("/api/generate", answers.generate, requests.Generate, "POST", dialect=OF_ANSWERS),
+        route("/api/chat", answers.chat, requests.Chat, "POST", dialect=OF_ANSWERS),
+        route("/api/embed", embeddings.embed, requests.Embed, "POST", dialect=OF_VECTORS),
         route("/api/embeddings", embeddings.embeddings, requests.Embeddings, "POST"),
         route("/api/pull", library.pull, requests.Pull, "POST"),
         route("/api/push", library.push, requests.Push, "POST"),

@@ -27,6 +27,7 @@ from headrace.server.ollama.requests import (
     check_images,
     check_language,
     keep_alive_s,
+    policy,
     thinking,
 )
 from headrace.server.serving import Running
@@ -147,7 +148,7 @@ async def _options(call: Call, asked: Asked, name: str) -> dict[str, Any]:
         "num_ctx": options.num_ctx,
         "format": asked.format or None,
         "think": think,
-        "context": "truncate" if asked.truncate else "shift" if asked.shift else "error",
+        "context": policy(asked),
         "logprobs": asked.top_logprobs if asked.logprobs else None,
         "experts": asked.headrace.experts,
     }

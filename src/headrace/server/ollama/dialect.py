@@ -7,21 +7,26 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from headrace.errors import OUTCOMES, ContextExceeded, HeadraceError, RequestInvalid
+from headrace.errors import OUTCOMES, CacheExceeded, ContextExceeded, HeadraceError, RequestInvalid
 from headrace.server.endpoint import Call, Reply
 from headrace.server.lines import one_line
 from headrace.server.shelf import Shelved
+from headrace.server.too_long import MORE_CACHE, remedies
 
 NDJSON: Final = "application/x-ndjson"
 
 
 @dataclass(frozen=True, slots=True)
 class _Dialect:
+    cut: str | None = None  # the fields of a route that let a prompt be cut which is too long
+
     def refuse(self, error: HeadraceError) -> Reply:
-        return Reply.json(_body(error), OUTCOMES[type(error)].http_status)
+        return Reply.json(_body(error, self.cut), OUTCOMES[type(error)].http_status)
 
 
 DIALECT: Final = _Dialect()
+OF_ANSWERS: Final = _Dialect("truncate or shift")
+OF_VECTORS: Final = _Dialect("truncate")
 
 
 def line(value: Mapping[str, Any]) -> bytes:
@@ -32,12 +37,13 @@ def last_words(error: HeadraceError) -> bytes:
     return line(_body(error))
 
 
-def _body(error: HeadraceError) -> Mapping[str, Any]:
-    if isinstance(error, ContextExceeded):  # whose own sentence speaks of the command line
-        return {
-            "error": f"the input length exceeds the context length: it has {error.prompt_tokens} tokens and the window "
-            f"holds {error.num_ctx}: shorten it, ask for a larger options.num_ctx, or allow truncate or shift"
-        }
+def _body(error: HeadraceError, cut: str | None = None) -> Mapping[str, Any]:
+    match error:
+        case ContextExceeded(prompt_tokens=has, num_ctx=holds):  # in Ollama's words, for which clients look
+            problem = f"the input length exceeds the context length: it has {has} tokens and the window holds {holds}"
+            return {"error": f"{problem}: {remedies(error, 'options.num_ctx', cut)}"}
+        case CacheExceeded(problem=problem):
+            return {"error": f"{problem}: {MORE_CACHE}"}
     return {"error": str(error)}
 
 

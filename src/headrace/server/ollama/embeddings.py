@@ -69,5 +69,5 @@ def _within(model: Model, text: str, num_ctx: int | None, truncate: bool) -> lis
     """The ids of a text, or of its beginning where it is too long and may be cut. Raises ContextExceeded."""
     ids, most = model.prompt(text), min(num_ctx or model.num_ctx, model.num_ctx)
     if len(ids) > most and not truncate:
-        raise ContextExceeded(len(ids), most)
+        raise ContextExceeded(len(ids), most, model.num_ctx)
     return ids[:most]

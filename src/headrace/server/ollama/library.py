@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from headrace import __version__
 from headrace.engine.residents import Resident
 from headrace.errors import HeadraceError, NotServed, RequestInvalid
 from headrace.model import Model
@@ -204,6 +205,7 @@ async def show(call: Call, asked: Show) -> Reply:
             "model_info": _model_info(model.name, facts, asked.verbose),
             "capabilities": _capabilities(facts),
             "modified_at": rfc3339(model.modified),
+            "headrace": {"version": __version__},
         }
     )
 

@@ -11,6 +11,7 @@ import msgspec
 from headrace.errors import RequestInvalid
 from headrace.server.durations import seconds
 from headrace.server.wire import Fields
+from headrace.text.window import Policy
 
 LEVELS: Final = ("high", "medium", "low", "max")  # of thinking; here each of them is all there is
 KeepAlive = int | float | str | None
@@ -21,6 +22,7 @@ class Extras(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What can be asked of Headrace that Ollama does not know."""
 
     experts: bool = False
+    context: Policy | None = None
 
 
 class Asked(Fields):
@@ -32,8 +34,8 @@ class Asked(Fields):
     options: dict[str, Any] = msgspec.field(default_factory=dict)
     keep_alive: KeepAlive = None
     think: bool | str | None = None
-    truncate: bool = False
-    shift: bool = False
+    truncate: bool | None = None
+    shift: bool | None = None
     logprobs: bool = False
     top_logprobs: int = 0
     debug_render_only: bool = msgspec.field(name="_debug_render_only", default=False)
@@ -183,6 +185,27 @@ def thinking(think: bool | str | None) -> bool | None:
         levels = ", ".join(f'"{level}"' for level in LEVELS)
         raise RequestInvalid(f'invalid think value: "{think}" (must be {levels}, true, or false)')
     return True
+
+
+def policy(asked: Asked) -> Policy:
+    """What becomes of a prompt that does not fit: Ollama's two fields say it, or our one.
+
+    Raises RequestInvalid where one of them says otherwise than ours.
+    """
+    said = asked.headrace.context
+    if said is None:
+        return "truncate" if asked.truncate else "shift" if asked.shift else "error"
+    _check_agrees(said, "truncate", asked.truncate, said == "truncate")
+    if said != "truncate":  # which is the same with and without `shift`
+        _check_agrees(said, "shift", asked.shift, said == "shift")
+    return said
+
+
+def _check_agrees(said: Policy, name: str, given: bool | None, meant: bool) -> None:
+    if given is not None and given != meant:
+        raise RequestInvalid(
+            f'headrace.context is "{said}" but {name} is {str(given).lower()}: leave one of the two out'
+        )
 
 
 def check_images(name: str, images: list[Any] | None) -> None:

@@ -28,7 +28,7 @@ from headrace.server.serving import Running
 from headrace.server.wire import Limits, check_form
 from headrace.text.calls import THINK_END
 
-DIALECT = Dialect(prompt="messages")
+DIALECT = Dialect(prompt="messages", cuts=True)
 
 
 class TextFormat(Exact, tag_field="type", tag="text"):

@@ -23,7 +23,7 @@ from headrace.server.openai.replies import answering, chunks, stopped
 from headrace.server.openai.sampling import Sampled
 from headrace.server.serving import Running
 
-DIALECT = Dialect(prompt="prompt")
+DIALECT = Dialect(prompt="prompt", cuts=True)
 MAX_TOKENS = 16  # where a request does not say
 MOST_CHOICES = 2048  # prompts times answers
 

@@ -23,6 +23,7 @@ from headrace.errors import (
 )
 from headrace.server.endpoint import Reply
 from headrace.server.lines import server_sent
+from headrace.server.too_long import MORE_CACHE, remedies
 
 # The type and the code of what has its own; anything else is an `invalid_request_error`, or from 500 on an `api_error`.
 KINDS: Mapping[type[HeadraceError], tuple[str, str | None]] = MappingProxyType(
@@ -41,9 +42,11 @@ KINDS: Mapping[type[HeadraceError], tuple[str, str | None]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """`prompt` is the field of a route that may be too long for the context window."""
+    """`prompt` is the field of a route that may be too long for the context window; where it `cuts`, the route has
+    fields that ask for a window and for the prompt to be cut."""
 
     prompt: str | None = None
+    cuts: bool = False
 
     def refuse(self, error: HeadraceError) -> Reply:
         return Reply.json({"error": self._object(error)}, OUTCOMES[type(error)].http_status)
@@ -55,7 +58,14 @@ class Dialect:
     def _object(self, error: HeadraceError) -> dict[str, Any]:
         default = "invalid_request_error" if OUTCOMES[type(error)].http_status < 500 else "api_error"
         kind, code = KINDS.get(type(error), (default, None))
-        return {"message": str(error), "type": kind, "param": self._param(error), "code": code or _code(error)}
+        said = {"message": self._message(error), "type": kind}
+        return {**said, "param": self._param(error), "code": code or _code(error)}
+
+    def _message(self, error: HeadraceError) -> str:
+        if isinstance(error, ContextExceeded):
+            window = "num_ctx" if self.cuts else None
+            return f"{error.problem}: {remedies(error, window, 'context to shift or truncate' if self.cuts else None)}"
+        return f"{error.problem}: {MORE_CACHE}" if isinstance(error, CacheExceeded) else str(error)
 
     def _param(self, error: HeadraceError) -> str | None:
         match error:
