@@ -247,6 +247,8 @@ def test_the_shares_are_those_that_were_measured() -> None:
     decode = sorted((table["decode"] / 100, int(sentence[2]) / 100))
     assert prefill[0] < PREFILL_SHARE < prefill[1]
     assert decode[0] < DECODE_SHARE < decode[1]
+    assert f"{100 * DECODE_SHARE:.0f} % of the reads for decoding, half of the multiply-adds" in text
+    assert PREFILL_SHARE == 0.5
 
 
 def test_the_speed_of_the_8b_is_about_what_was_measured() -> None:

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from headrace import nano
 from headrace.cli._attached import read_files
+from headrace.cli._display import safe
 from headrace.cli._form import read_form, read_system
 from headrace.cli._server import API_KEY, url_from
 from headrace.errors import RequestInvalid
@@ -271,7 +272,7 @@ def command(
             from headrace.cli._repl import converse
 
             if past:
-                click.secho(f"(goes on with {_recorder.told(past)})", dim=True, err=True)
+                click.secho(safe(f"(goes on with {_recorder.told(past)})"), dim=True, err=True)
             converse(session)
         elif not session.answer(question):
             sys.exit(1)
