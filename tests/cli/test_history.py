@@ -304,13 +304,17 @@ def test_another_conversation_begins_where_one_is_cleared(log: Log, terminal: Op
     send(child, "say three", "asked", "three")
     send(child, f"/load {tmp_path / 'chat.json'}", "Went back")
     send(child, "say four", "asked", "four")
+    send(child, "say five", "asked", "five")
     assert [(one.name, one.model, one.title) for one in log.summaries()] == [
         ("talk", "first", "say four"),
         (None, "second", "say three"),
         (None, "first", "say two"),
         (None, "first", "say one"),
     ]
-    assert said(told("--session", "talk")["messages"]) == ["say one", "one", "say four", "four", "repeat"]
+    assert said(told("--session", "talk")["messages"]) == [
+        *("say one", "one", "say four", "four", "say five", "five"),
+        "repeat",
+    ]
 
 
 def test_a_locked_log_is_one_warning_and_no_gap(log: Log, terminal: Open) -> None:
@@ -385,6 +389,10 @@ def test_a_conversation_begins_with_its_files(terminal: Open, tmp_path: Path, lo
     questions = [turn.messages[0]["content"] for turn in log.turns(1)]
     assert questions == [f"File {tmp_path / 'a.txt'}:\nText.\n\nsay one", "say two"]
     assert log.summaries()[0].title == "say one"
+    child = terminal("second", "-f", str(tmp_path / "a.txt"))
+    send(child, "/clear", "cleared")
+    send(child, "say three", "asked", "three")
+    assert log.turns(2)[0].messages[0]["content"] == "say three"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -92,7 +93,7 @@ def test_nobody_else_may_read_it(log: Log) -> None:
     log.path.touch(0o644)
     modes = list[int]()
     log.add(BARE, "one")
-    with sqlite3.connect(log.path) as other:  # keeps the files beside it alive
+    with closing(sqlite3.connect(log.path)) as other:  # keeps the files beside it alive
         other.execute("SELECT * FROM turns").fetchone()
         log.add(BARE, "two")
         modes = [stat.S_IMODE(path.stat().st_mode) for path in log.path.parent.iterdir()]
@@ -135,8 +136,10 @@ def test_half_a_character_is_kept_as_a_question_mark(log: Log) -> None:
 
 def test_nothing_is_left_of_what_was_deleted(log: Log) -> None:
     secret, kept = log.add(saying("secret " * 3000), "secret"), log.add(saying("public " * 3000), "public")
-    log.remove([secret])
-    content = b"".join(path.read_bytes() for path in log.path.parent.iterdir())
+    with closing(sqlite3.connect(log.path)) as other:  # keeps what is not in the log yet in a file beside it
+        other.execute("SELECT * FROM turns").fetchone()
+        log.remove([secret])
+        content = b"".join(path.read_bytes() for path in log.path.parent.iterdir())
     assert b"secret" not in content
     assert b"public" in content
     assert [found.id for found in log.summaries()] == [kept]
