@@ -14,10 +14,12 @@ hypothesis.settings.register_profile("search", deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
-@pytest.fixture(autouse=True, scope="session")
-def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What programs under test keep for their user lies in a folder of this run, whatever a test hands on to them."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("home")))
-        patched.delenv("HEADRACE_HOME", raising=False)
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Models, conversations and caches of whoever runs the tests are neither seen nor changed."""
+    folder = tmp_path_factory.mktemp("user")
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("HEADRACE_HOME", "OLLAMA_MODELS", "HF_HOME"):
+            patch.setenv(variable, str(folder / variable.lower()))
+        patch.setenv("XDG_DATA_HOME", str(folder))  # of programs that are told nothing of ours
         yield

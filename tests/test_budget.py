@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import headrace
-from headrace import CacheExceeded, Done, RequestInvalid, Text, checkpoint, model, packaged
+from headrace import CacheExceeded, Done, RequestInvalid, Text, checkpoint, loading, model, packaged
 from headrace.budget import CACHED_WINDOWS, SMALL_WINDOW, Claim, Need
 from headrace.engine.core import BLOCK_TOKENS
-from headrace.model import candidate, claim, residents
+from headrace.loading import candidate, claim, residents
 from headrace.server import start
 from headrace.summary import block_bytes
 from tests import random_models
@@ -40,7 +40,8 @@ def need(gguf: Path) -> Need:
 
 def give(monkeypatch: pytest.MonkeyPatch, size_bytes: int | None) -> None:
     """A machine with so much memory."""
-    monkeypatch.setattr(model, "memory_bytes", lambda: size_bytes)
+    for module in (model, loading):
+        monkeypatch.setattr(module, "memory_bytes", lambda: size_bytes)
 
 
 def said(events: Any) -> tuple[str, Done]:
@@ -263,7 +264,7 @@ SLACK_BYTES = 48 << 20  # libraries that a model brings, tokenizer, scratch of a
 STACKS_BYTES = 16 << 20  # of threads: they are never filled, but they count as data
 LIMITED = f"""
 import json, resource, sys
-import headrace, headrace.model
+import headrace, headrace.loading
 from headrace.machine import peak_memory_bytes
 
 cache_bytes, limit_bytes = map(int, sys.argv[1:])

@@ -295,15 +295,19 @@ def test_a_whole_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
     files = {"proc/self/cgroup": V2, "sys/fs/cgroup/app/memory.max": f"{GB}", "proc/meminfo": "MemTotal: 32000000 kB\n"}
     report = examine(made(tmp_path / "machine", files), {"HEADRACE_THREADS": "99", "OMP_NUM_THREADS": "1"}, measure)
-    assert asked == [99]
+    assert asked == [machine.usable_threads()], "as many as can run"
     assert report.places[0].path == tmp_path / "home" / "models"
     assert report.models[0].speed is not None
     found = " ".join(whats(report.findings))
     assert "HEADRACE_THREADS is 99" in found
     assert "a cgroup limits this process to 1.0 GB of the machine's 32.8 GB, and lfm2:24b needs" in found
+    made(tmp_path / "full", {"proc/meminfo": "MemTotal: 32000000 kB\nMemAvailable: 100000 kB\n"})
+    report = examine(tmp_path / "full", {}, measure)
+    assert (len(asked), report.measured, report.models[0].speed) == (1, None, None)
+    assert "there is too little memory available to measure speeds" in whats(report.findings)
     monkeypatch.setenv("HEADRACE_ISA", "avx9")
     report = examine(tmp_path, {}, measure)
-    assert (asked, report.measured) == ([99], None), "what does not load is not measured"
+    assert (len(asked), report.measured) == (1, None), "what does not load is not measured"
 
 
 def test_what_is_used_is_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import pytest
 from starlette.datastructures import Headers
 
 import headrace
-from headrace import checkpoint, cli, errors, model
+from headrace import checkpoint, cli, errors, loading, model
 from headrace.cli._advice import of_flags
 from headrace.connection import Server
 from headrace.engine import core
@@ -49,7 +49,7 @@ from headrace.errors import (
 )
 from headrace.keys import Key
 from headrace.library.store import Store
-from headrace.model import residents
+from headrace.loading import residents
 from headrace.server import guard, tokens, wire
 from headrace.server.endpoint import Call
 from headrace.server.ollama import library
@@ -171,7 +171,7 @@ def ask_after_closing(gguf: Path, **_: Any) -> None:
 
 
 def two_at_once(gguf: Path, **_: Any) -> None:
-    with model.residents(max_models=1) as models, models.lease(str(gguf)), models.lease("nano", timeout_s=0):
+    with loading.residents(max_models=1) as models, models.lease(str(gguf)), models.lease("nano", timeout_s=0):
         pass
 
 
@@ -233,7 +233,8 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
     "a name that is no model": (
         lambda **_: headrace.load("nanoo").close(),
         ModelNotFound,
-        "there is no model 'nanoo': give 'nano', 'smollm2', a GGUF file, or a model folder",
+        "there is no model 'nanoo': `headrace list` shows those that are here, and with --available those that can be "
+        "pulled; a GGUF file or a model folder can be given, too",
     ),
     "a folder that is no model": (
         lambda tmp_path, **_: headrace.load(tmp_path).close(),

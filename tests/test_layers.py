@@ -27,6 +27,7 @@ TIERS = (
     ("budget", "binding", "reply", "answers"),
     ("jobs",),
     ("model",),
+    ("loading",),
     ("server",),
     ("cli",),
 )

@@ -14,7 +14,7 @@ import pytest
 import headrace
 from headrace import Busy, Model, RequestInvalid, Text, nano
 from headrace.engine.residents import Residents
-from headrace.model import candidate, residents
+from headrace.loading import candidate, residents
 from headrace.summary import memory_bytes
 
 QUESTIONS = ["What is 37 * 12?", "Name a colour.", "Tell me a story about a fox."]

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
         ToolResult,
         Usage,
     )
-    from headrace.model import Model, load
+    from headrace.loading import load
+    from headrace.model import Model
     from headrace.tools.loop import Tool, safe
     from headrace.transcript import Transcript
     from headrace.words import Reply, parse_reply, render
@@ -52,7 +53,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "headrace.model": ("Model", "load"),
+    "headrace.loading": ("load",),
+    "headrace.model": ("Model",),
     "headrace.tools.loop": ("Tool", "safe"),
     "headrace.transcript": ("Transcript",),
     "headrace.words": ("Reply", "parse_reply", "render"),

@@ -14,7 +14,9 @@ import numpy as np
 
 from headrace import defaults, models, nano, packaged
 from headrace.defaults import Defaults
-from headrace.errors import FileInvalid, ModelNotFound, Unsupported
+from headrace.errors import FileInvalid, ModelNotFound, RequestInvalid, Unsupported, UserError
+from headrace.library.models import Library
+from headrace.library.names import Name
 from headrace.models import lfm2, lfm2_moe, llama
 from headrace.plan import Plan
 from headrace.preset import Preset
@@ -72,41 +74,62 @@ def backbone_of(config: Config) -> Backbone:
     return config.backbone if isinstance(config, lfm2_moe.Config) else config
 
 
-def read(name_or_path: str | Path, preset: Preset = NO_PRESET) -> Checkpoint:
-    """Reads `nano`, a GGUF file or a folder with config.json; what the `preset` states comes before what they say.
+def read(name_or_path: str | Path, preset: Preset | None = None) -> Checkpoint:
+    """Reads `nano`, a model of the library by its name, a GGUF file, or a folder with config.json.
 
-    Raises ModelNotFound, FileInvalid, Unsupported.
+    What the `preset` states comes before what they say; a model of the library has one of its own. Raises
+    ModelNotFound, FileInvalid, Unsupported.
     """
-    path = _find(name_or_path)
+    path, own = _find(name_or_path)
+    preset = own if preset is None else preset
     return _assemble(path, _read_folder(path) if path.is_dir() else _read_gguf(path), preset)
 
 
-def exists(name_or_path: str | Path) -> bool:
-    """Whether there is something of this name, a model or not."""
+def exists(name: str) -> bool:
+    """Whether there is a model of this name, or a file or folder, sound or not."""
     try:
-        return _find(name_or_path).exists()
-    except (ModelNotFound, OSError, ValueError):  # a text may be too long for a path
+        return _find(name)[0].exists()
+    except (ModelNotFound, RequestInvalid, OSError, ValueError):  # a text may be no name, and too long for a path
         return False
+    except UserError:
+        return True
 
 
 def lasting_name(name: str) -> str:
     """What finds the same model from any folder: a path in full, any other name as it is."""
-    is_path = name != nano.NAME and name not in packaged.MODELS and exists(name)
-    return str(Path(name).expanduser().absolute()) if is_path else name
+    path, plain = Path(name).expanduser(), name.lower().removesuffix(":latest")
+    return name if plain == nano.NAME or plain in packaged.MODELS or not path.exists() else str(path.absolute())
 
 
-def _find(name_or_path: str | Path) -> Path:
-    if str(name_or_path) == nano.NAME:
+def _find(name_or_path: str | Path) -> tuple[Path, Preset]:
+    """A file or folder that is there comes before a name."""
+    text = str(name_or_path)
+    name = text.lower().removesuffix(":latest")
+    if name == nano.NAME:
         if not nano.FILE.exists():
             raise ModelNotFound(f"the embedded model is missing from this installation: {nano.FILE} does not exist")
-        return nano.FILE
-    if str(name_or_path) in packaged.MODELS:
-        return packaged.find(str(name_or_path))
+        return nano.FILE, NO_PRESET
+    if name in packaged.MODELS:
+        return packaged.find(name), NO_PRESET
     path = Path(name_or_path).expanduser()
     if path.exists():
-        return path
-    names = ", ".join(map(repr, (nano.NAME, *packaged.MODELS)))
-    raise ModelNotFound(f"there is no model {str(name_or_path)!r}: give {names}, a GGUF file, or a model folder")
+        return path, NO_PRESET
+    if isinstance(name_or_path, Path) or _means_a_path(text):
+        raise ModelNotFound(f"there is no model {text!r}: there is neither a file nor a folder of this name")
+    return _find_in_library(text)
+
+
+def _means_a_path(text: str) -> bool:
+    return text.startswith((".", "/", "~")) or text.lower().endswith((".gguf", ".panels", ".safetensors"))
+
+
+def _find_in_library(text: str) -> tuple[Path, Preset]:
+    try:
+        name = Name.parse(text)
+    except RequestInvalid as error:
+        raise ModelNotFound(f"there is no model {text!r}: {error}") from None
+    found = Library.here().find(name)
+    return found.path, found.preset
 
 
 @dataclass(frozen=True, slots=True)

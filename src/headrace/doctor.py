@@ -31,6 +31,8 @@ NEEDED: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     }
 )
 SCALAR: Final = "scalar"
+LONGEST_COUNT: Final = 6  # digits of a number of threads
+PROBE_BYTES: Final = 512 << 20  # to measure with, and some to spare
 MOST_SWAPPED: Final = 1 / 16  # of the memory: more than what nobody misses
 FOREIGN_THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of other libraries
 
@@ -58,7 +60,7 @@ class Processors:
 
     @classmethod
     def here(cls, root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> Processors:
-        usable, said = machine.usable_threads(root), environment.get("HEADRACE_THREADS", "")
+        usable, said = machine.usable_threads(root), environment.get("HEADRACE_THREADS", "")[:LONGEST_COUNT]
         return cls(
             name=machine.processor(root)[0] or platform.processor(),
             architecture=platform.machine(),
@@ -239,7 +241,7 @@ def environment_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything. `measured` is None where the core does not load."""
+    """Everything. `measured` is None where the core does not load, or memory is too short for it."""
 
     processors: Processors
     kernels: Kernels
@@ -257,9 +259,12 @@ def examine(
 ) -> Report:
     """Looks at everything, and measures for a second what the processors and their memory give."""
     processors, kernels, memory = Processors.here(root, environment), Kernels.here(root), Memory.here(root)
-    measured = None if kernels.problem else measure(processors.threads)
+    short = memory.available_bytes is not None and memory.available_bytes < PROBE_BYTES
+    threads = min(processors.threads, processors.usable_threads)
+    measured = None if kernels.problem or short else measure(threads)
     models, places = candidates(measured), home.places()
     findings = (
+        *([Finding("there is too little memory available to measure speeds", "end other programs")] if short else ()),
         *processors.findings(),
         *kernels.findings(),
         *memory.findings(models),

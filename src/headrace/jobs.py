@@ -254,6 +254,13 @@ def _asked(logprobs: int | None, experts: bool) -> Asked:
     return Asked(logprobs, experts=experts)
 
 
+def window_of(source: Checkpoint, num_ctx: int | None) -> int:
+    """In tokens: what was asked for, else the model's own. Raises RequestInvalid."""
+    tokens = source.context_length if num_ctx is None else num_ctx
+    check_size("num_ctx", tokens, source.backbone.max_position_embeddings)
+    return tokens
+
+
 def check_size(name: str, value: int, most: int) -> None:
     """Raises RequestInvalid where it is no whole number from 1 to `most`."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:

@@ -45,7 +45,7 @@ FAMILY: Mapping[str, Member] = MappingProxyType(
         "lfm2:24b": Member(2048, 32, 11776, 40, tuple(range(2, 40, 4)), experts=64, expert_width=1536),
     }
 )
-# Of the same names where nothing changed but the training: only 2.6B and 8B-A1B have another vocabulary.
+# The next generation: the same shapes, but another vocabulary in 2.6B and 8B-A1B.
 FAMILY_25: Mapping[str, Member] = MappingProxyType(
     {
         "lfm2.5:350m": FAMILY["lfm2:350m"],

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import headrace.loading
 import headrace.model
 from headrace.cli import main
 from headrace.events import Done, Dropped, Event, Text, Thinking, Timings, ToolCall, Usage
@@ -69,6 +70,6 @@ class Scripted:
         return converse(answer, [], toolbox_of(tools), 1, approve)
 
 
-headrace.model.load = Scripted  # type: ignore[assignment]
+headrace.loading.load = Scripted  # type: ignore[assignment]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins with it ignored
 main()

@@ -305,7 +305,7 @@ def test_the_server_is_that_of_the_flag_or_of_the_environment(server: Fake) -> N
 def test_without_host_the_model_runs_here(server: Fake) -> None:
     done = headrace("run", "scripted", "say hi", HEADRACE_HOST=server.url, OLLAMA_HOST=server.url)
     assert done.returncode == 2
-    assert "there is no model 'scripted': give 'nano'" in done.stderr
+    assert "there is no model 'scripted': " in done.stderr
     assert not server.asked
 
 

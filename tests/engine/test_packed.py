@@ -70,7 +70,7 @@ def test_it_is_made_once_and_gives_the_bits_of_rows(file: Path, cache: Path, mon
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     monkeypatch.setenv("HEADRACE_ISA", "scalar")
     plain = logits(file)
-    monkeypatch.setattr("headrace.model.packed.in_panels", lambda *given: given[1])
+    monkeypatch.setattr("headrace.engine.packed.in_panels", lambda *given: given[1])
     assert logits(file) == plain
     monkeypatch.delenv("HEADRACE_ISA")
     assert logits(file) == first
@@ -91,7 +91,7 @@ def test_mixed_files_are_packed_and_given_back(
     panels = logits(file)
     packed.export(only(cache), tmp_path / "back.gguf")
     assert (tmp_path / "back.gguf").read_bytes() == file.read_bytes()
-    monkeypatch.setattr("headrace.model.packed.in_panels", lambda *given: given[1])
+    monkeypatch.setattr("headrace.engine.packed.in_panels", lambda *given: given[1])
     assert logits(file) == panels
 
 

@@ -1,8 +1,6 @@
 """A process that does with a store whatever can be done, in a random order, until it is killed at a step of its own.
 
-    python -m tests.library.restless ROOT SEED KILL_AT
-
-A step is a call that changes a file or asks for that. KILL_AT 0 lives, and ends after 25 deeds; it says so.
+A step is a call that changes a file or asks for that.
 """
 
 from __future__ import annotations
@@ -11,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from random import Random
@@ -90,6 +89,7 @@ def act(store: Store, rng: Random) -> None:
 
 
 def main(root: str, seed: str, kill_at: str) -> None:
+    """Killed at step `kill_at`; 0 lives, ends after some deeds, and says so."""
     partial.CHECKPOINT_BYTES = 30  # type: ignore[misc]
     store, rng, last = Store(Path(root)), Random(int(seed)), int(kill_at)
     if last:
@@ -97,12 +97,6 @@ def main(root: str, seed: str, kill_at: str) -> None:
     deeds = 0
     while last or deeds < DEEDS:
         deeds += 1
-        try:
+        with suppress(ModelNotFound):
             act(store, rng)
-        except ModelNotFound:
-            continue
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
     sys.stdout.write("done\n")

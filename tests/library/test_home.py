@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,3 +86,17 @@ def test_settings_are_shown_without_secrets(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("https_proxy", "http://me:p@ss@proxy:8080")
     said = dict(home.settings())
     assert said == {"HEADRACE_OFFLINE": "1", "HF_TOKEN": "set", "https_proxy": "http://...@proxy:8080"}
+
+
+def test_a_folder_into_which_we_may_not_look_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.stat
+
+    def closed(path: Any, **more: Any) -> os.stat_result:
+        if Path(path) != tmp_path and tmp_path in Path(path).parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **more)
+
+    monkeypatch.setattr(os, "stat", closed)
+    assert [place.exists for place in home.places()] == [False] * 5
+    assert [place.problem for place in home.places() if not place.is_ours] == [None] * 3
+    assert list(home.settings()) == []

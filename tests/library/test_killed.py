@@ -10,17 +10,25 @@ from random import Random
 
 import pytest
 
+import headrace
 from headrace.library.manifest import OLLAMA, Layer, digest_of
 from headrace.library.store import Store
 from tests.library.restless import CONTENTS
 from tests.library.stores import receive
 
-ROOT = Path(__file__).parents[2]
+# The code that this process imports, wherever that was taken from.
+PROGRAM = f"""
+import sys
+sys.meta_path = [finder for finder in sys.meta_path if "ScikitBuild" not in type(finder).__name__]
+sys.path[:0] = [{str(Path(headrace.__file__).parents[1])!r}, {str(Path(__file__).parents[2])!r}]
+from tests.library.restless import main
+main(*sys.argv[1:])
+"""
 
 
 def start(store: Store, seed: int, kill_at: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.library.restless", str(store.root), str(seed), str(kill_at)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", PROGRAM, str(store.root), str(seed), str(kill_at)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def check_listed(store: Store) -> None:

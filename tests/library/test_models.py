@@ -79,7 +79,7 @@ def test_a_model_of_ours_with_all_that_it_says(library: Library) -> None:
     assert (found.preset.num_ctx, found.preset.system, found.preset.messages) == (8192, "Be brief.", tuple(MESSAGES))
     assert (found.licenses, found.template, found.preset.template) == (("Do as you like.",), b"{{ .Prompt }}", "")
     source = checkpoint.read(found.path, found.preset)
-    assert source.name == "Me/Tiny"
+    assert source.name == "me/tiny", "as it is spelled here"
     assert source.defaults.parameters.temperature == 0.25
     assert source.defaults.origins["temperature"] == "manifest"
 
@@ -154,11 +154,11 @@ def test_a_model_that_cannot_be_loaded(library: Library) -> None:
 
 def test_a_name_that_is_not_here(library: Library) -> None:
     install(library.store, "tiny:one")
-    with pytest.raises(ModelNotFound, match=r"model 'tiny:two' not found: did you mean tiny:one\? `headrace list`"):
+    with pytest.raises(ModelNotFound, match=r"there is no model 'tiny:two': did you mean tiny:one\? `headrace list`"):
         library.find("tiny:two")
     with pytest.raises(ModelNotFound, match=r"did you mean lfm2:8b or "):
         library.find("lfm2:8bb")
-    with pytest.raises(ModelNotFound, match="'xyzzy' not found: `headrace list` shows those"):
+    with pytest.raises(ModelNotFound, match="there is no model 'xyzzy': `headrace list` shows those"):
         library.find("xyzzy")
 
 
@@ -214,12 +214,16 @@ def test_a_file_in_hugging_faces_cache(library: Library) -> None:
         "LFM2-8B-A1B-UD-Q4_K_M.gguf": head("lfm2moe"),
         "mmproj-model-f16.gguf": head("clip"),
         "bert-q8_0.gguf": head("bert"),
+        "LFM2-8B-A1B-QAD-Q4_0.gguf": head("lfm2moe"),
         "odd.gguf": b"odd",
+        "a name with spaces.gguf": b"",
         "LICENSE": "LFM Open License v1.0",
     }
     snapshot = download(library.hub, "LiquidAI/LFM2-8B-A1B-GGUF", **files)
     listed = [(str(one.name).rpartition(":")[2], one.origin, one.problem) for one in library.listed()]
-    assert listed == [(tag, HUGGING_FACE, None) for tag in ("Q4_0", "UD-Q4_K_M", "odd.gguf")]
+    assert listed == [
+        (tag, HUGGING_FACE, None) for tag in ("Q4_0", "LFM2-8B-A1B-QAD-Q4_0.gguf", "UD-Q4_K_M", "odd.gguf")
+    ]
     found = library.find("lfm2:8b")
     assert (found.path, found.licenses) == (snapshot / "LFM2-8B-A1B-Q4_0.gguf", ("LFM Open License v1.0",))
     with pytest.raises(ModelNotFound):

@@ -85,6 +85,19 @@ def test_a_model_whose_blobs_are_gone_is_listed_as_broken(store: Store) -> None:
     assert store.verify(TINY) == [(manifest.of("model")[0], "it is missing or not whole")]
 
 
+def test_a_model_that_goes_while_it_is_looked_at_is_not_listed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(store, "tiny")
+    has = store.has
+
+    def late(layer: Layer) -> bool:
+        if store.has_model(TINY):
+            store.remove(TINY)
+        return has(layer)
+
+    monkeypatch.setattr(store, "has", late)
+    assert store.listed() == []
+
+
 def test_a_damaged_blob_is_found_and_dropped(store: Store) -> None:
     manifest = install(store, "tiny")
     [layer] = manifest.of("model")
@@ -222,6 +235,36 @@ def test_links_are_not_written_through(store: Store, tmp_path: Path) -> None:
     with pytest.raises(StoreRefused, match="should be a folder"):
         install(store, "other")
     assert [path.name for path in outside.rglob("*") if path.is_file()] == ["latest"]
+
+
+@pytest.mark.parametrize("folder", ["blobs", "manifests", "partial", "sessions"])
+def test_no_folder_of_the_store_is_a_link(folder: str, store: Store, tmp_path: Path) -> None:
+    manifest = install(store, "tiny")
+    (store.root / folder).rename(tmp_path / "outside")
+    (store.root / folder).symlink_to(tmp_path / "outside")
+    before = sorted((tmp_path / "outside").rglob("*"))
+    changes = (
+        lambda: store.remove(TINY),
+        lambda: store.drop(manifest.layers[0]),
+        lambda: store.collect(kept_s=-1),
+        lambda: install(store, "other"),
+        store.repair,
+    )
+    for change in changes:
+        with pytest.raises(StoreRefused, match=f"{folder} should be a folder and is a link or a file: move it away"):
+            change()  # type: ignore[operator]
+    assert sorted((tmp_path / "outside").rglob("*")) == before
+
+
+def test_what_is_in_the_way_is_to_be_moved(store: Store) -> None:
+    store.root.parent.mkdir(exist_ok=True)
+    store.root.write_bytes(b"")
+    with pytest.raises(StoreRefused, match=r"store cannot be read or written \(File exists\): move it away"):
+        install(store, "tiny")
+    store.root.unlink()
+    (store.manifests / "registry.ollama.ai/library/tiny/latest").mkdir(parents=True)
+    with pytest.raises(StoreRefused, match=r"latest cannot be read or written \(Is a directory\): move it away"):
+        install(store, "tiny")
 
 
 def test_a_blob_that_is_a_link_is_none(store: Store, tmp_path: Path) -> None:

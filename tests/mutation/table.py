@@ -33,10 +33,14 @@ CACHE = ("tests/engine/test_cache.py",)
 OUTPUTS = ("tests/test_outputs.py",)
 CORE = ("tests/engine/test_core.py",)
 RESIDENTS = ("tests/engine/test_residents.py",)
+BUDGET = ("tests/test_budget.py",)
+PS = ("tests/server/test_ollama_ps.py",)
+GUARD = ("tests/server/test_guard.py",)
 TURNS = ("tests/engine/test_turns.py",)
 LOOPS = ("tests/engine/test_repetition.py",)
 WINDOW = ("tests/text/test_window.py",)
 BATCH = ("tests/engine/test_batch.py",)
+LIBRARY = ("tests/library",)
 NATIVE = ("tests/native/test_steps.py", "tests/native/test_sampling.py", "tests/native/test_invariance.py")
 DRAFTS = ("tests/native/test_drafts.py", "tests/native/test_batches.py")
 OUTPUTS = ("tests/native/test_outputs.py",)
@@ -163,7 +167,7 @@ MUTATIONS = (
     Mutation(P + "engine/turns.py", "if first is None or first.used_s - self._least_used() <= LEAD_S:", "if True:", TURNS),
     Mutation(P + "engine/turns.py", "return first if self._clock() - self._since >= PATIENCE_S else None", "return None", TURNS),
     Mutation(P + "engine/turns.py", "        if self._stepping:\n", "        if False:\n", TURNS),
-    Mutation(P + "engine/engine.py", "            if self._scheduler.idle:\n                self._turn.rest()\n", "", TURNS),
+    Mutation(P + "engine/engine.py", "self._scheduler.counts()\n                self._turn.rest()\n", "self._scheduler.counts()\n", TURNS),
     Mutation(P + "engine/engine.py", "            with self._turn:\n                rows", "            if True:\n                rows", TURNS),
     Mutation(P + "engine/residents.py", "(not other.idle, other.used)", "(not other.idle, -other.used)", RESIDENTS),
     Mutation(P + "engine/residents.py", "(not other.idle, other.used)", "(other.used,)", RESIDENTS),
@@ -243,7 +247,14 @@ MUTATIONS = (
     Mutation(P + "server/durations.py", "return math.inf if value < 0 else float(value)", "return float(value)", DURATIONS),
     Mutation(P + "server/ollama/answers.py", 'REASONS.get(done.reason, "stop")', '"stop"', OLLAMA),
     Mutation(P + "server/ollama/answers.py", 'goes_on = messages[-1]["role"] == "assistant" and bool(last.content) and not last.tool_calls', "goes_on = False", OLLAMA),
-    Mutation(P + "server/ollama/answers.py", '"truncate" if asked.truncate else "shift" if asked.shift else "error"', '"truncate" if asked.truncate else "error"', OLLAMA),
+    Mutation(P + "server/ollama/requests.py", '"truncate" if asked.truncate else "shift" if asked.shift else "error"', '"truncate" if asked.truncate else "error"', OLLAMA),
+    Mutation(P + "server/ollama/requests.py", 'if said != "truncate":', "if True:", OLLAMA),
+    Mutation(P + "server/ollama/library.py", "    if model is None:\n", "    if False:\n", PS),
+    Mutation(P + "engine/engine.py", "self._counts = self._scheduler.counts()\n                if parts:", "if parts:", ENGINE),
+    Mutation(P + "engine/residents.py", 'if entry and entry.state == "loaded" else None', "if entry else None", RESIDENTS),
+    Mutation(P + "budget.py", "        left -= some.pop(0)\n", "        some.pop(0)\n", BUDGET),
+    Mutation(P + "budget.py", "least = sum(sorted((other.least for other in others), reverse=True)[:count])", "least = sum(sorted(other.least for other in others)[:count])", BUDGET),
+    Mutation(P + "keys.py", "return Key.of(first).secret or None", "return first or None", GUARD),
     Mutation(P + "server/ollama/answers.py", '"logprobs": asked.top_logprobs if asked.logprobs else None,', '"logprobs": asked.top_logprobs or None,', OLLAMA),
     Mutation(P + "server/ollama/answers.py", "waiting, self.logprobs = self.logprobs, []", "waiting = self.logprobs", OLLAMA_CLIENT),
     Mutation(P + "server/ollama/answers.py", "self.logprobs = []  # those", "pass  # those", OLLAMA_CLIENT),
@@ -274,4 +285,26 @@ MUTATIONS = (
     Mutation(P + "server/too_long.py", "if window and error.a_larger_window_would_do:", "if window:", TOO_LONG),
     Mutation(P + "text/following.py", "if after[-1] in end_ids:", "if True:", FOLLOWING),
     Mutation(P + "text/following.py", "*prompt[len(tokenizer.with_bos([])) :]", "*prompt", FOLLOWING),
+    # the library
+    Mutation(P + "library/files.py", "if _try(handle) and _is_still(path, handle):", "if _try(handle):", LIBRARY),
+    Mutation(P + "library/files.py", "    part.unlink(missing_ok=True)\n    handle =", "    part = path\n    handle =", LIBRARY),
+    Mutation(P + "library/partial.py", "ranges, self._unwritten = list(self._ranges), 0", "ranges, self._unwritten = [(0, self.size)], 0", LIBRARY),
+    Mutation(P + "library/partial.py", "            sync(self._handle)\n            self._write_journal(ranges)", "            self._write_journal(ranges)\n            sync(self._handle)", LIBRARY),
+    Mutation(P + "library/partial.py", "or not is_plain_file(data, whole)", "", LIBRARY),
+    Mutation(P + "library/partial.py", "self._starts[last] <= stop", "self._starts[last] < stop", LIBRARY),
+    Mutation(P + "library/writing.py", "if not self._store.has(layer):\n                    raise", "if False:\n                    raise", LIBRARY),
+    Mutation(P + "library/writing.py", "self.keep([layer.digest])\n        if", "if", LIBRARY),
+    Mutation(P + "library/store.py", "- self._referred() - self._pinned()", "- self._referred()", LIBRARY),
+    Mutation(P + "library/store.py", "- self._referred() - self._pinned()", "- self._pinned()", LIBRARY),
+    Mutation(P + "library/store.py", "if not is_held(folder / PINS):\n                freed", "if True:\n                freed", LIBRARY),
+    Mutation(P + "library/store.py", "if missing and not _still_holds(place, manifest.raw):", "if False:", LIBRARY),
+    Mutation(P + "library/store.py", "with suppress(Busy), locked(lock, wait_s=0):", "if True:", LIBRARY),
+    Mutation(P + "library/store.py", "follow=not self.can_write", "follow=True", LIBRARY),
+    Mutation(P + "library/names.py", '".." not in part and ', "", LIBRARY),
+    Mutation(P + "library/names.py", "if self.host != HOST or _names_a_host(self.namespace):", "if self.host != HOST:", LIBRARY),
+    Mutation(P + "library/manifest.py", "if sizes[layer.digest] != layer.size:", "if False:", LIBRARY),
+    Mutation(P + "library/manifest.py", "type(size) is not int or ", "", LIBRARY),
+    Mutation(P + "library/cached.py", "and _has_all_parts(files)", "", LIBRARY),
+    Mutation(P + "library/models.py", "if _may_run(store, one.name):", "if True:", LIBRARY),
+    Mutation(P + "shapes.py", "inputs = 2 * 4 * member.hidden_size", "inputs = 2 * 2 * member.hidden_size", LIBRARY),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+import headrace.loading
 import headrace.model
 from headrace import Model, nano
 from headrace.engine.core import BLOCK_TOKENS
@@ -89,7 +90,7 @@ def test_one_on_its_way_in_and_out(own: Live, monkeypatch: pytest.MonkeyPatch) -
             assert close.wait(WAIT_S)
             super().close()
 
-    monkeypatch.setattr(headrace.model, "Model", Slow)
+    monkeypatch.setattr(headrace.loading, "Model", Slow)
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(generate, own, "Hello", keep_alive=0)
         until(lambda: listed(own))

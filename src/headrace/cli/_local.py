@@ -17,8 +17,9 @@ from headrace.cli._progress import progress
 from headrace.cli.show import page
 from headrace.engine.core import BLOCK_TOKENS
 from headrace.events import Event
+from headrace.loading import load
 from headrace.machine import peak_memory_bytes
-from headrace.model import Model, load
+from headrace.model import Model
 
 PACKING = "packing for this machine, once"
 

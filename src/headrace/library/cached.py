@@ -2,6 +2,8 @@
 
 models--<owner>--<repository>/refs/main                        the commit that was last asked for
 models--<owner>--<repository>/snapshots/<commit>/<files>       links to blobs, or files
+
+A repository of GGUF files is as many models, each under the tag by which Hugging Face would be asked for it.
 """
 
 from __future__ import annotations
@@ -74,9 +76,13 @@ def _models(name: Name, snapshot: Path) -> Iterator[Cached]:
     if any(file.suffix == ".safetensors" for file in files) and _model_type(snapshot) in known:
         wanted = [file for file in files if not file.is_dir() and file.suffix != ".gguf"]
         yield _cached(name, snapshot, wanted, license_)
+    ours, tags = {None, *(module.GGUF_ARCHITECTURE for module in known.values())}, set[str]()
     for first, parts in _ggufs(snapshot):
-        if _architecture(first) in (None, *(module.GGUF_ARCHITECTURE for module in known.values())):
-            yield _cached(replace(name, tag=_tag(first)), first, parts, license_)
+        tag = _tag(first) if _tag(first) not in tags else first.name
+        tags.add(tag)
+        with suppress(RequestInvalid):  # a file whose name can be no tag
+            if _architecture(first) in ours:
+                yield _cached(replace(name, tag=tag), first, parts, license_)
 
 
 def _cached(name: Name, path: Path, files: Iterable[Path], license_: Path | None) -> Cached:

@@ -21,7 +21,11 @@ PIECE_BYTES: Final = 1 << 20  # read at a time
 POLL_S: Final = 0.05  # how often a lock that others hold is tried again
 SPARE_BYTES: Final = 64 << 20  # of a disk, that a download leaves free
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+_ADVICE = (
+    ((errno.EACCES, errno.EPERM, errno.EROFS), "mend its rights"),
+    ((errno.ELOOP, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY), "move it away"),
+    ((errno.ENOLCK, errno.ENOTSUP), "put the library on a disk that has file locks, with HEADRACE_HOME"),
+)
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -36,22 +40,22 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = Path(error.filename) if isinstance(error.filename, str) else path
+        place = error.filename2 or error.filename or path  # where something was to go, else what it was
         if error.errno in _NO_ROOM:
             raise StoreRefused(
                 f"{path}: there is no room left on this disk: free some space, or set HEADRACE_HOME to a folder on "
                 "another one"
             ) from None
-        advice = "mend its rights" if error.errno in _NO_RIGHT else "is the disk sound?"
+        advice = next((advice for errors, advice in _ADVICE if error.errno in errors), "is the disk sound?")
         raise StoreRefused(f"{place} cannot be read or written ({error.strerror or error}): {advice}") from None
 
 
 def room_for(folder: Path, size_bytes: int) -> None:
     """Raises StoreRefused if the disk of `folder`, which need not exist yet, has no room for that much."""
     place = folder.absolute()
-    while not place.exists():
-        place = place.parent
     with disk_errors(place):
+        while not place.exists():
+            place = place.parent
         free = shutil.disk_usage(place).free
     if free < size_bytes + SPARE_BYTES:
         raise StoreRefused(

@@ -37,7 +37,7 @@ class Place:
 
     @property
     def exists(self) -> bool:
-        return self.path.is_dir()
+        return os.path.isdir(self.path)  # noqa: PTH112 - and not where we may not even look
 
     @property
     def free_bytes(self) -> int | None:
@@ -50,7 +50,7 @@ class Place:
     def problem(self) -> str | None:
         """What is wrong with it, in a sentence."""
         nearest = _nearest(self.path)
-        if not nearest.is_dir():
+        if not os.path.isdir(nearest):  # noqa: PTH112
             return f"{nearest} is in the way of {self.path}: it is no folder"
         if self.exists and not os.access(self.path, os.R_OK | os.X_OK):
             return f"{self.path} cannot be read: mend its rights"
@@ -86,12 +86,18 @@ def ollama_folders() -> list[Place]:
 def hub_folder() -> Place:
     """Of Hugging Face's libraries: their own rules, in their own order."""
     purpose = "Hugging Face's models"
-    for variable, below in (("HF_HUB_CACHE", ""), ("HUGGINGFACE_HUB_CACHE", ""), ("HF_HOME", "hub")):
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if _set(variable):
-            return Place(purpose, _folder(os.environ[variable]) / below, variable, is_ours=False)
-    variable = _set("XDG_CACHE_HOME") or DEFAULT
-    cache = _folder(os.environ[variable]) if variable != DEFAULT else Path.home() / ".cache"
-    return Place(purpose, cache / "huggingface" / "hub", variable, is_ours=False)
+            return Place(purpose, _folder(os.environ[variable]), variable, is_ours=False)
+    home, origin = _hugging_face_home()
+    return Place(purpose, home / "hub", origin, is_ours=False)
+
+
+def _hugging_face_home() -> tuple[Path, str]:
+    for variable, below in (("HF_HOME", ""), ("XDG_CACHE_HOME", "huggingface")):
+        if _set(variable):
+            return _folder(os.environ[variable]) / below, variable
+    return Path.home() / ".cache" / "huggingface", DEFAULT
 
 
 def own_store() -> Store:
@@ -108,8 +114,8 @@ def settings() -> Iterator[tuple[str, str]]:
     for variable in SHOWN:
         if value := os.environ.get(variable):
             yield variable, "set" if variable in SECRET else value
-    token = hub_folder().path.parent / "token"
-    if not os.environ.get("HF_TOKEN") and token.is_file():
+    token = _hugging_face_home()[0] / "token"
+    if not os.environ.get("HF_TOKEN") and os.path.isfile(token):  # noqa: PTH113
         yield "HF_TOKEN", f"from {token}"
     for variable in PROXIES:
         for spelled in (variable.lower(), variable):
@@ -126,9 +132,9 @@ def _folder(text: str) -> Path:
 
 
 def _nearest(path: Path) -> Path:
-    """The nearest thing above it that is there."""
+    """The nearest thing above it that is there, as far as we may look."""
     place = path.absolute()
-    return next(one for one in (place, *place.parents) if one.exists() or one == one.parent)
+    return next(one for one in (place, *place.parents) if os.path.exists(one) or one == one.parent)  # noqa: PTH110
 
 
 def without_password(address: str) -> str:

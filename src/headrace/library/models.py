@@ -114,7 +114,10 @@ class Library:
         near = get_close_matches(str(name).lower(), sorted({one.lower() for one in known}), n=MOST_NEAR)
         near = [one for one in dict.fromkeys(known) if one.lower() in near]
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        return f"model {str(name)!r} not found: {hint}`headrace list` shows those that are here, and --available more"
+        return (
+            f"there is no model {str(name)!r}: {hint}`headrace list` shows those that are here, and with --available "
+            "those that can be pulled; a GGUF file or a model folder can be given, too"
+        )
 
     def _ours(self) -> Iterator[Known]:
         for one in self.store.listed():
@@ -137,7 +140,7 @@ class Library:
 
 def read(store: Store, name: Name) -> Found:
     """A model of a store. Raises ModelNotFound, FileInvalid; Unsupported for one that is no single GGUF file."""
-    manifest = store.manifest(name)
+    manifest, name = store.manifest(name), store.spelled(name)
     texts = _Texts(store, name, manifest)
     models = manifest.of("model")
     if manifest.of("adapter"):

@@ -178,7 +178,7 @@ class Partial:
     def _open(self) -> None:
         known = journal_of(self._data, self._journal, self.digest, self.size)
         self._handle = os.open(self._data, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        if known is None or os.fstat(self._handle).st_size != self.size:
+        if known is None:
             os.ftruncate(self._handle, 0)  # so that nothing of another download shines through
             os.ftruncate(self._handle, self.size)
             self._journal.unlink(missing_ok=True)

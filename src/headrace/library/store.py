@@ -38,9 +38,10 @@ from headrace.library.files import (
 from headrace.library.manifest import LARGEST_BYTES, Layer, Manifest, digests_in, is_digest, parse
 from headrace.library.names import Name
 from headrace.library.partial import journal_of, places
-from headrace.library.writing import DIGEST_LINE, PINS, Writing
+from headrace.library.writing import PINS, Writing
 
 KEPT_S: Final = 7 * 86_400  # what nothing refers to, and what is left of a download, stays so long for its resumption
+FOLDERS: Final = ("blobs", "manifests", "partial", "sessions")
 BLOCK_BYTES: Final = 512  # of st_blocks, everywhere
 
 
@@ -110,6 +111,10 @@ class Store:
                 return spelled
         return next((place for other, place in self._placed() if other == name), spelled)
 
+    def spelled(self, name: Name) -> Name:
+        """The name as it is spelled here."""
+        return Name.of_path(PurePosixPath(*self.place_of(name).parts[-4:]))
+
     # --- changing
 
     @contextmanager
@@ -156,10 +161,10 @@ class Store:
         Whatever is being pulled, made or received now stays. Gives the bytes that are free now.
         """
         self._check_writable()
-        if not self.root.is_dir():
-            return 0
         before = time.time() - kept_s
-        with disk_errors(self.root), self.held():
+        with self._held_if_there() as is_there:
+            if not is_there:
+                return 0
             old = {digest for digest, path in self._present() if path.lstat().st_mtime <= before}
             return self._drop(old) + self._drop_remains(before)
 
@@ -169,10 +174,8 @@ class Store:
         What was received of a blob is not among it: the next pull goes on from there.
         """
         self._check_writable()
-        if not self.root.is_dir():
-            return 0
-        with disk_errors(self.root), self.held():
-            return self._bury_sessions()
+        with self._held_if_there() as is_there:
+            return self._bury_sessions() if is_there else 0
 
     def drop(self, layer: Layer) -> None:
         """Takes a blob away that was found damaged, whoever refers to it: the next pull brings it again."""
@@ -194,11 +197,21 @@ class Store:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Alone among those who change what is referred to: for moments only."""
-        make_folder(self.root)
+        for folder in FOLDERS:
+            make_folder(self.root, folder)
         with locked(self.root / "lock"):
             yield
 
     # --- inside
+
+    @contextmanager
+    def _held_if_there(self) -> Iterator[bool]:
+        with disk_errors(self.root):
+            if not self.root.is_dir():
+                yield False
+                return
+            with self.held():
+                yield True
 
     def _check_writable(self) -> None:
         if not self.can_write:
@@ -222,7 +235,7 @@ class Store:
         freed = 0
         for folder in _entries(self.root / "sessions"):
             if not is_held(folder / PINS):
-                freed += sum(file.lstat().st_size for file in _entries(folder))
+                freed += sum(map(_size, _entries(folder)))
                 shutil.rmtree(folder, ignore_errors=True)
         return freed
 
@@ -254,7 +267,9 @@ class Store:
             manifest = parse(read_small(place, LARGEST_BYTES), name)
         except FileNotFoundError:
             return None
-        except (HeadraceError, OSError) as error:
+        except OSError as error:
+            return Listed(name, "", 0, modified, f"its manifest cannot be read ({error.strerror}): mend its rights")
+        except HeadraceError as error:
             return Listed(name, "", 0, modified, str(error))
         missing = [layer for layer in manifest.blobs if not self.has(layer)]
         if missing and not _still_holds(place, manifest.raw):  # removed or replaced between the two looks
@@ -273,9 +288,8 @@ class Store:
         freed = 0
         for digest in gone:
             path = self.blob(digest)
-            with suppress(FileNotFoundError):
-                freed += path.lstat().st_size
-                path.unlink()
+            freed += _size(path)
+            path.unlink(missing_ok=True)
         return freed
 
     def _referred(self) -> set[str]:
@@ -290,8 +304,7 @@ class Store:
         for folder in _entries(self.root / "sessions"):
             with suppress(FileNotFoundError):
                 if is_held(folder / PINS):
-                    lines = (folder / PINS).read_bytes()
-                    digests |= digests_in(lines[: len(lines) // DIGEST_LINE * DIGEST_LINE])
+                    digests |= digests_in((folder / PINS).read_bytes())
         return digests
 
     def _drop_remains(self, before: float) -> int:
@@ -318,6 +331,14 @@ def _still_holds(place: Path, raw: bytes) -> bool:
         return read_small(place, LARGEST_BYTES) == raw
     except (FileNotFoundError, FileInvalid):
         return False
+
+
+def _size(path: Path) -> int:
+    """0 for what is gone: a session that ends takes its files away itself."""
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from headrace.library.store import Store
 
 PINS: Final = "pins"
-DIGEST_LINE: Final = 72  # bytes of a pin: the digest and the end of its line
 
 
 class Writing:
@@ -52,7 +51,9 @@ class Writing:
             if not is_digest(digest):
                 raise RequestInvalid(f"{digest!r} is no digest: expected sha256: and 64 digits")
         with disk_errors(self._folder), self._store.held():
-            os.write(self._pins, "".join(f"{digest}\n" for digest in wanted).encode())
+            left = "".join(f"{digest}\n" for digest in wanted).encode()
+            while left:
+                left = left[os.write(self._pins, left) :]
 
     @contextmanager
     def partial(

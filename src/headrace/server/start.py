@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from headrace import model
+from headrace import loading
 from headrace.budget import Claim
 from headrace.engine.residents import KEEP_ALIVE_S, Candidate, Residents, default_budget
 from headrace.errors import RequestInvalid, UserError
+from headrace.model import Model
 from headrace.server.app import create_app
 from headrace.server.endpoint import BODIES, House
 from headrace.server.guard import Doors
@@ -67,25 +68,25 @@ def house_of(settings: Settings) -> House:
     return House(serving, shelf, limits, settings.log_prompts, settings.num_ctx, intake)
 
 
-def _finder(settings: Settings, shelf: Shelf, budget_bytes: int) -> Callable[[str], Candidate[model.Model]]:
+def _finder(settings: Settings, shelf: Shelf, budget_bytes: int) -> Callable[[str], Candidate[Model]]:
     """Each model with as large a cache as leaves room for the others of the shelf, `max_models` of them together."""
     sizes: dict[str, Any] = {"num_ctx": settings.num_ctx, "kv": settings.kv, "budget_bytes": budget_bytes}
 
     @cache
     def claim(name: str) -> Claim | None:
         try:
-            return model.claim(shelf.find(name).path, **sizes)
+            return loading.claim(shelf.find(name).path, **sizes)
         except UserError:
             return None  # it cannot be loaded, and takes nothing
 
-    def find(name: str) -> Candidate[model.Model]:
+    def find(name: str) -> Candidate[Model]:
         def share(own: Claim) -> int:
             alone = settings.max_models == 1
             others = () if alone else filter(None, (claim(other) for other in shelf.names() if other != name))
             return own.beside(list(others), budget_bytes, settings.max_models)
 
         path = shelf.find(name).path
-        return model.candidate(path, threads=settings.threads, cache_bytes=settings.cache_bytes, share=share, **sizes)
+        return loading.candidate(path, threads=settings.threads, cache_bytes=settings.cache_bytes, share=share, **sizes)
 
     return find
 
