@@ -24,7 +24,7 @@ TIERS = (
     ("checkpoint",),
     ("summary", "convert", "synthetic", "remote"),
     ("library",),
-    ("budget", "binding", "reply", "answers", "bench", "words"),
+    ("budget", "binding", "reply", "answers", "bench", "expectation", "doctor", "words"),
     ("jobs",),
     ("model",),
     ("loading",),

@@ -58,7 +58,7 @@ def read(path: Path) -> Conversation:
     for name in sorted(names ^ values.keys()):
         raise FileInvalid(path, f"{name!r} is {'missing' if name in names else 'no field of a saved conversation'}")
     try:
-        return _checked(values)
+        return check(Conversation(**values))
     except RequestInvalid as error:
         raise FileInvalid(path, str(error)) from None
 
@@ -81,8 +81,8 @@ def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _checked(values: dict[str, Any]) -> Conversation:
-    found = Conversation(**values)
+def check(found: Conversation) -> Conversation:
+    """Raises RequestInvalid, which names the field that is not as a conversation has it."""
     _expect("model", found.model, isinstance(found.model, str) and found.model, "a model's name or path")
     _expect("tools", found.tools, found.tools in (None, "builtin"), '"builtin" or null')
     _expect("system", found.system, isinstance(found.system, str | None), "text or null")

@@ -5,17 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 
 from headrace import checkpoint
-from headrace.checkpoint import Checkpoint
-from headrace.errors import ModelNotFound, RequestInvalid
+from headrace.checkpoint import NO_PRESET, Checkpoint
+from headrace.errors import ModelNotFound, RequestInvalid, UserError
 from headrace.library.models import Library
 from headrace.library.names import Name
+from headrace.preset import Preset
 
 
 def read(name_or_path: str | Path) -> Checkpoint:
     """What is there as a file or folder comes before a name. Raises ModelNotFound, FileInvalid, Unsupported."""
+    path, preset = _find(name_or_path)
+    return checkpoint.read(path, preset)
+
+
+def exists(name: str) -> bool:
+    """Whether there is a model of this name, or a file or folder, sound or not."""
+    try:
+        return Path(_find(name)[0]).exists()
+    except (ModelNotFound, OSError, ValueError):  # a text may be no name, and too long for a path
+        return False
+    except UserError:
+        return True
+
+
+def lasting_name(name: str) -> str:
+    """What finds the same model from any folder: a path in full, any other name as it is."""
+    path = Path(name).expanduser()
+    return name if _is_always_there(name) or not path.exists() else str(path.absolute())
+
+
+def _find(name_or_path: str | Path) -> tuple[Path, Preset]:
     text = str(name_or_path)
-    if checkpoint.always_there(text) or isinstance(name_or_path, Path) or Path(text).expanduser().exists():
-        return checkpoint.read(name_or_path)
+    if _is_always_there(text) or isinstance(name_or_path, Path) or Path(text).expanduser().exists():
+        return checkpoint.find(name_or_path), NO_PRESET
     if means_a_path(text):
         raise ModelNotFound(f"there is no model {text!r}: there is neither a file nor a folder of this name")
     try:
@@ -23,7 +45,14 @@ def read(name_or_path: str | Path) -> Checkpoint:
     except RequestInvalid as error:
         raise ModelNotFound(f"there is no model {text!r}: {error}") from None
     found = Library.here().find(name)
-    return checkpoint.read(found.path, found.preset)
+    return found.path, found.preset
+
+
+def _is_always_there(name: str) -> bool:
+    try:
+        return checkpoint.always_there(name) is not None
+    except ModelNotFound:  # it would be, if it were installed
+        return True
 
 
 def means_a_path(text: str) -> bool:
