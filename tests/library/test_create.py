@@ -207,6 +207,21 @@ def test_parts_become_one_file(model: Any, files: Path, store: Store, tmp_path: 
     assert "merging the parts of the model" in statuses
 
 
+@pytest.mark.parametrize("source", ["small.gguf", "other:v1", "a blob"])
+def test_what_is_taken_stays_when_others_remove_it_meanwhile(source: str, files: Path, store: Store) -> None:
+    digest = made(store, Modelfile("small.gguf", {"top_k": 1}), name=OTHER, folder=files)[0].of("model")[0].digest
+
+    def remove(step: Progress) -> None:
+        if step.status.startswith("using existing layer") and store.has_model(OTHER):
+            store.remove(OTHER)
+            store.collect(kept_s=-1)
+
+    sent = {"a.gguf": digest} if source == "a blob" else {}
+    create(MINE, store, Modelfile("" if sent else source), folder=files, files=sent, report=remove)
+    assert store.names() == [MINE]
+    assert not store.verify(MINE)
+
+
 # --- in another type
 
 
