@@ -185,7 +185,7 @@ def test_a_folder_that_is_no_model_does_not_hide_one_of_its_name(files: Path, st
 
 def test_the_embedded_model(store: Store, tmp_path: Path) -> None:
     for folder in (tmp_path, None):
-        manifest, _ = made(store, Modelfile("nano"), folder=folder)
+        manifest, _ = made(store, Modelfile("Nano:latest" if folder else "nano"), folder=folder)
         assert blob_of(store, manifest).read_bytes() == nano.FILE.read_bytes()
 
 
