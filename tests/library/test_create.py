@@ -185,7 +185,7 @@ def test_a_folder_that_is_no_model_does_not_hide_one_of_its_name(files: Path, st
 
 def test_the_embedded_model(store: Store, tmp_path: Path) -> None:
     for folder in (tmp_path, None):
-        manifest, _ = made(store, Modelfile("nano"), folder=folder)
+        manifest, _ = made(store, Modelfile("Nano:latest" if folder else "nano"), folder=folder)
         assert blob_of(store, manifest).read_bytes() == nano.FILE.read_bytes()
 
 
@@ -205,6 +205,21 @@ def test_parts_become_one_file(model: Any, files: Path, store: Store, tmp_path: 
     whole = found_files.write(tmp_path / "whole.gguf", model)
     assert blob_of(store, manifest).read_bytes() == whole.read_bytes()
     assert "merging the parts of the model" in statuses
+
+
+@pytest.mark.parametrize("source", ["small.gguf", "other:v1", "a blob"])
+def test_what_is_taken_stays_when_others_remove_it_meanwhile(source: str, files: Path, store: Store) -> None:
+    digest = made(store, Modelfile("small.gguf", {"top_k": 1}), name=OTHER, folder=files)[0].of("model")[0].digest
+
+    def remove(step: Progress) -> None:
+        if step.status.startswith("using existing layer") and store.has_model(OTHER):
+            store.remove(OTHER)
+            store.collect(kept_s=-1)
+
+    sent = {"a.gguf": digest} if source == "a blob" else {}
+    create(MINE, store, Modelfile("" if sent else source), folder=files, files=sent, report=remove)
+    assert store.names() == [MINE]
+    assert not store.verify(MINE)
 
 
 # --- in another type

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace import nano, packaged
 from headrace.engine import options
 from headrace.engine.parameters import RANGES
 from headrace.library import family, home
@@ -15,7 +16,6 @@ from headrace.library.export import FLOATS, FORMATS
 from headrace.library.manifest import JINJA, OLLAMA
 from headrace.library.modelfile import FLAGS, INSTRUCTIONS, LARGEST_BYTES, REFUSED, ROLES, read
 from headrace.library.names import HOST, NAMESPACE, TAG
-from headrace.library.source import BUILT_IN
 from headrace.weights.safetensors_writer import SHARD_BYTES
 
 ROOT = Path(__file__).parents[2]
@@ -110,7 +110,7 @@ def test_every_parameter_has_its_row() -> None:
 
 def test_create_and_export() -> None:
     assert f"`--quantize {'|'.join(QUANTIZE)}`" in WORDS
-    assert set(BUILT_IN) <= {name for row in rows("Create", "FROM") for name in named(row[0])}
+    assert {nano.NAME, *packaged.MODELS} <= {name for row in rows("Create", "FROM") for name in named(row[0])}
     told = {named(media_type)[0] for _, media_type in rows("Create", "layer")}
     kinds = ("model", "params", "system", "messages", "license")
     assert told == {JINJA, *(OLLAMA + kind for kind in kinds)}

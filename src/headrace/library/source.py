@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from headrace import checkpoint, models, nano, packaged, summary
+from headrace import checkpoint, models, summary
 from headrace.convert import convert, merge
 from headrace.errors import FileInvalid, ModelNotFound, RequestInvalid, Unsupported
 from headrace.library.files import PIECE_BYTES, disk_errors, is_plain_file, sha256_of
@@ -24,7 +24,6 @@ from headrace.library.writing import Writing
 from headrace.weights import split
 
 MODEL: Final = OLLAMA + "model"
-BUILT_IN: Final = (nano.NAME, *packaged.MODELS)
 MOST_FILES: Final = 1024  # of one model
 LONGEST_NAME: Final = 255  # bytes
 LARGEST_TEXT: Final = 64 << 20  # of a file that is read whole, such as tokenizer.json
@@ -58,8 +57,8 @@ def find(source: str, folder: Path | None) -> Path | Name:
 
     Without a folder it can be no path: who asks from elsewhere has no files here. Raises ModelNotFound, RequestInvalid.
     """
-    if source in BUILT_IN:
-        return checkpoint.find(source)
+    if (built_in := checkpoint.always_there(source)) is not None:
+        return built_in
     is_path = source.startswith(("/", "./", "../", "~", "\\")) or source in (".", "..")
     if folder is None:
         if is_path:
