@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headrace import checkpoint, machine
+from headrace import machine
 from headrace.checkpoint import Checkpoint
 from headrace.engine.batch import Batch
 from headrace.engine.core import BLOCK_TOKENS, KV, build, chosen_isa, kv_type, load_core
 from headrace.engine.pace import CHUNK_TOKENS
 from headrace.engine.packed import in_panels
 from headrace.errors import RequestInvalid
+from headrace.library import opening
 from headrace.models import lfm2
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def batch_of(tokens: Sequence[Any], positions: Sequence[int], blocks: Sequence[S
 
 def rows(path: str | Path, asked: Asked, say: Say = lambda _: None) -> Iterator[dict[str, Any]]:
     """Measures everything that is asked, a row at a time; `say` hears what comes next."""
-    source = checkpoint.read(path)
+    source = opening.read(path)
     asked = asked.checked(source.backbone.max_position_embeddings)
     if asked.start:
         say("start, packed")

@@ -10,13 +10,14 @@ from typing import Any
 
 import click
 
-from headrace import checkpoint, summary
+from headrace import summary
 from headrace.cli import _caches
 from headrace.cli._partner import Stated, Tools
 from headrace.cli._progress import progress
 from headrace.cli.show import page
 from headrace.engine.core import BLOCK_TOKENS
 from headrace.events import Event
+from headrace.library import opening
 from headrace.loading import load
 from headrace.machine import peak_memory_bytes
 from headrace.model import Model
@@ -39,7 +40,7 @@ class LocalRuntime:
         return None
 
     def lasting_name(self, name: str) -> str:
-        return checkpoint.lasting_name(name)
+        return opening.lasting_name(name)
 
     def load(self, name: str, num_ctx: int | None = None) -> Local:
         began = time.perf_counter()

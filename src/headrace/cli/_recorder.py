@@ -148,9 +148,9 @@ def words(
 
 def _names_a_model(name: str, server: str | None, key: str | None) -> bool:
     if server is None:
-        from headrace import checkpoint  # and the libraries of an engine, which whoever asks a server does without
+        from headrace.library import opening  # and the libraries of an engine, which whoever asks a server does without
 
-        return checkpoint.exists(name)
+        return opening.exists(name)
     from headrace.connection import Server, same_name
 
     with closing(Server(server, key)) as asked:
