@@ -237,13 +237,13 @@ def test_a_damaged_log_breaks_no_chat_but_nothing_goes_on_from_it(log: Log) -> N
     assert log.path.read_text() == "nonsense " * 100
 
 
-def test_a_message_of_the_log_that_is_none_is_a_sentence(log: Log) -> None:
+def test_a_parameter_of_the_log_that_is_none_is_a_sentence(log: Log) -> None:
     run("first", "say hi")
     with sqlite3.connect(log.path) as file:
-        file.execute("UPDATE messages SET role = 'system'")
+        file.execute("UPDATE turns SET parameters = '{\"heat\": 1}'")
     done = run("--continue", "say more")
     assert done.returncode == 2
-    assert 'the conversation 1 is damaged: the role of message 1 is "system"' in done.stderr
+    assert "the conversation 1 is damaged: unknown parameter 'heat'" in done.stderr
 
 
 # --- in a terminal

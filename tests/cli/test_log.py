@@ -254,6 +254,11 @@ def changed(statement: str) -> Callable[[Path], None]:
         changed("UPDATE turns SET parameters = '{'"),
         changed("UPDATE turns SET usage = '{\"tokens\": 1}'"),
         changed("UPDATE messages SET more = '[['"),
+        changed("UPDATE messages SET more = '{\"tool_calls\": 1}'"),
+        changed("UPDATE messages SET more = '{\"tool_calls\": [{}]}'"),
+        changed("UPDATE messages SET more = '{\"content\": 1}'"),
+        changed("UPDATE messages SET role = 'system'"),
+        changed("UPDATE messages SET content = x'00'"),
         changed("UPDATE messages SET content = CAST(x'ff' AS TEXT)"),
     ],
 )

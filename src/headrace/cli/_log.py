@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
+from headrace.cli._saved import check_message
 from headrace.errors import FileInvalid, RequestInvalid
 from headrace.events import Timings, Usage
 from headrace.machine import home_folder
@@ -62,6 +64,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX turns_of_conversation ON turns (conversation)",
         "CREATE INDEX messages_of_turn ON messages (turn)",
     ),
+)
+# What a row of either kind holds, once its JSON is read.
+COLUMNS: Final[Mapping[str, Any]] = MappingProxyType(
+    dict.fromkeys(("title", "model", "reason"), str)
+    | dict.fromkeys(("name", "server", "system", "tools"), str | None)
+    | dict.fromkeys(("begun_at", "last_at", "asked_at", "total_s"), float)
+    | dict.fromkeys(("id", "turn_count"), int)
+    | {"parameters": dict, "messages": list, "usage": Usage | None, "timings": Timings | None}
 )
 # Beside max(), SQLite takes columns from the row that has the maximum: the last turn.
 SUMMARIES: Final = """
@@ -179,15 +189,14 @@ class Log:
 
     def _turn(self, row: sqlite3.Row, said: list[sqlite3.Row]) -> Turn:
         try:
-            messages = [_message(one) for one in said]
             usage, timings = (json.loads(row[name] or "null") for name in ("usage", "timings"))
             values = dict(row) | {
-                "parameters": dict(json.loads(row["parameters"])),
-                "messages": messages,
+                "parameters": json.loads(row["parameters"]),
+                "messages": [_message(one) for one in said],
                 "usage": usage and Usage(**usage),
                 "timings": timings and Timings(**timings),
             }
-        except (TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError, RecursionError, RequestInvalid) as error:
             raise self._damaged(error) from None
         turn: Turn = self._checked(Turn, values)
         return turn
@@ -196,10 +205,7 @@ class Log:
         """A row as an object: any column of an SQLite file may hold anything."""
         values = {field.name: row[field.name] for field in fields(kind)}
         for name, value in values.items():
-            expected = int if name in ("id", "turn_count") else float if name.endswith(("_at", "_s")) else str
-            if name in ("parameters", "messages", "usage", "timings"):
-                continue
-            if not isinstance(value, expected | (None if name in ("name", "server", "system", "tools") else expected)):
+            if not isinstance(value, COLUMNS[name]):
                 raise self._damaged(f"{name} is {value!r}")
         return kind(**values)
 
@@ -318,8 +324,10 @@ def _message_columns(message: dict[str, Any]) -> tuple[str | None, ...]:
 
 def _message(row: sqlite3.Row) -> dict[str, Any]:
     more = dict(json.loads(row["more"] or "{}"))
-    thinking = {"thinking": row["thinking"]} if row["thinking"] else {}
-    return {"role": row["role"], "content": row["content"], **thinking, **more}
+    thinking = {"thinking": str(row["thinking"])} if row["thinking"] else {}
+    message = {"role": row["role"], "content": row["content"], **thinking, **more}
+    check_message(message, f"message {row['id']}")
+    return message
 
 
 def _json(value: Any) -> str:

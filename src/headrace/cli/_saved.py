@@ -90,11 +90,12 @@ def check(found: Conversation) -> Conversation:
     _expect("messages", found.messages, isinstance(found.messages, list), "a list")
     Parameters().override(**found.parameters)
     for place, message in enumerate(plain_messages(found.messages) if found.messages else [], 1):
-        _check_message(message, f"message {place}")
+        check_message(message, f"message {place}")
     return found
 
 
-def _check_message(message: dict[str, Any], what: str) -> None:
+def check_message(message: dict[str, Any], what: str) -> None:
+    """Raises RequestInvalid for what is no message of a user, a model or a tool; `what` is how it is called."""
     role, content = message["role"], message.get("content")
     _expect(f"the role of {what}", role, role in ("user", "assistant", "tool"), "user, assistant or tool")
     _expect(f"the content of {what}", content, isinstance(content, str), "text")

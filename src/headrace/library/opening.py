@@ -14,15 +14,14 @@ from headrace.preset import Preset
 
 def read(name_or_path: str | Path) -> Checkpoint:
     """What is there as a file or folder comes before a name. Raises ModelNotFound, FileInvalid, Unsupported."""
-    path, preset = _find(name_or_path)
-    return checkpoint.read(path, preset)
+    return checkpoint.read(*_found(name_or_path))
 
 
 def exists(name: str) -> bool:
     """Whether there is a model of this name, or a file or folder, sound or not."""
     try:
-        return Path(_find(name)[0]).exists()
-    except (ModelNotFound, OSError, ValueError):  # a text may be no name, and too long for a path
+        return bool(_found(name))
+    except (ModelNotFound, OSError, ValueError):  # a text may be too long for a path
         return False
     except UserError:
         return True
@@ -31,13 +30,13 @@ def exists(name: str) -> bool:
 def lasting_name(name: str) -> str:
     """What finds the same model from any folder: a path in full, any other name as it is."""
     path = Path(name).expanduser()
-    return name if _is_always_there(name) or not path.exists() else str(path.absolute())
+    return name if checkpoint.always_there(name) or not path.exists() else str(path.absolute())
 
 
-def _find(name_or_path: str | Path) -> tuple[Path, Preset]:
+def _found(name_or_path: str | Path) -> tuple[str | Path, Preset]:
     text = str(name_or_path)
-    if _is_always_there(text) or isinstance(name_or_path, Path) or Path(text).expanduser().exists():
-        return checkpoint.find(name_or_path), NO_PRESET
+    if checkpoint.always_there(text) or isinstance(name_or_path, Path) or Path(text).expanduser().exists():
+        return name_or_path, NO_PRESET
     if means_a_path(text):
         raise ModelNotFound(f"there is no model {text!r}: there is neither a file nor a folder of this name")
     try:
@@ -46,13 +45,6 @@ def _find(name_or_path: str | Path) -> tuple[Path, Preset]:
         raise ModelNotFound(f"there is no model {text!r}: {error}") from None
     found = Library.here().find(name)
     return found.path, found.preset
-
-
-def _is_always_there(name: str) -> bool:
-    try:
-        return checkpoint.always_there(name) is not None
-    except ModelNotFound:  # it would be, if it were installed
-        return True
 
 
 def means_a_path(text: str) -> bool:
