@@ -21,4 +21,5 @@ def _nothing_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     with pytest.MonkeyPatch.context() as patch:
         for variable in ("HEADRACE_HOME", "OLLAMA_MODELS", "HF_HOME"):
             patch.setenv(variable, str(folder / variable.lower()))
+        patch.setenv("XDG_DATA_HOME", str(folder))  # of programs that are told nothing of ours
         yield

@@ -20,17 +20,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headrace import checkpoint, machine
+from headrace import machine
 from headrace.checkpoint import Checkpoint
 from headrace.engine.batch import Batch
-from headrace.engine.core import BLOCK_TOKENS, KV, build, kv_type, load_core
+from headrace.engine.core import BLOCK_TOKENS, KV, build, chosen_isa, kv_type, load_core
 from headrace.engine.pace import CHUNK_TOKENS
 from headrace.engine.packed import in_panels
 from headrace.errors import RequestInvalid
+from headrace.library import opening
 from headrace.models import lfm2
 
 if TYPE_CHECKING:
     from headrace import _core
+    from headrace.expectation import Shapes
 
 DECODE_STEPS, WARM_UP = 24, 2
 REPEATS = 3  # of a prefill
@@ -76,7 +78,7 @@ class Cost:
     kv_numbers: int  # of one position
 
     @classmethod
-    def of(cls, source: Checkpoint) -> Cost:
+    def of(cls, source: Checkpoint | Shapes) -> Cost:
         head = "embed_tokens" if source.backbone.tied else "lm_head"
         multiply_adds = shared = 0
         mixtures = []
@@ -242,7 +244,7 @@ def batch_of(tokens: Sequence[Any], positions: Sequence[int], blocks: Sequence[S
 
 def rows(path: str | Path, asked: Asked, say: Say = lambda _: None) -> Iterator[dict[str, Any]]:
     """Measures everything that is asked, a row at a time; `say` hears what comes next."""
-    source = checkpoint.read(path)
+    source = opening.read(path)
     asked = asked.checked(source.backbone.max_position_embeddings)
     if asked.start:
         say("start, packed")
@@ -273,12 +275,13 @@ def start(path: Path) -> dict[str, Any]:
 
 def limits(threads: int) -> dict[str, Any]:
     """What the machine is, and what it gives to so many threads right now."""
+    isa = chosen_isa()
     core = load_core()
-    probe = core.Probe(threads)
+    probe = core.Probe(threads, isa)
     return {
         "read_gb_per_s": round(probe.read_bytes_per_second() / 1e9, 2),
         "int8_tmac_per_s": round(probe.multiply_adds_per_second() / 1e12, 4),
         "threads": threads,
-        "instruction_set": core.isas()[0],
+        "instruction_set": isa or core.isas()[0],
         "memory_bytes": machine.memory_bytes(),
     }

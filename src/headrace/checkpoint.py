@@ -14,9 +14,7 @@ import numpy as np
 
 from headrace import defaults, models, nano, packaged
 from headrace.defaults import Defaults
-from headrace.errors import FileInvalid, ModelNotFound, RequestInvalid, Unsupported
-from headrace.library.models import Library
-from headrace.library.names import Name
+from headrace.errors import FileInvalid, ModelNotFound, Unsupported
 from headrace.models import lfm2, lfm2_moe, llama
 from headrace.plan import Plan
 from headrace.preset import Preset
@@ -74,46 +72,37 @@ def backbone_of(config: Config) -> Backbone:
     return config.backbone if isinstance(config, lfm2_moe.Config) else config
 
 
-def read(name_or_path: str | Path, preset: Preset | None = None) -> Checkpoint:
-    """Reads `nano`, a model of the library by its name, a GGUF file, or a folder with config.json.
+def read(name_or_path: str | Path, preset: Preset = NO_PRESET) -> Checkpoint:
+    """Reads `nano`, a GGUF file or a folder with config.json; what the `preset` states comes before what they say.
 
-    What the `preset` states comes before what they say; a model of the library has one of its own. Raises
-    ModelNotFound, FileInvalid, Unsupported.
+    Raises ModelNotFound, FileInvalid, Unsupported. Names of the library are for `headrace.library.opening`.
     """
-    path, own = _find(name_or_path)
-    preset = own if preset is None else preset
+    path = find(name_or_path)
     return _assemble(path, _read_folder(path) if path.is_dir() else _read_gguf(path), preset)
 
 
-def _find(name_or_path: str | Path) -> tuple[Path, Preset]:
-    """A file or folder that is there comes before a name."""
-    text = str(name_or_path)
-    name = text.lower().removesuffix(":latest")
-    if name == nano.NAME:
-        if not nano.FILE.exists():
-            raise ModelNotFound(f"the embedded model is missing from this installation: {nano.FILE} does not exist")
-        return nano.FILE, NO_PRESET
-    if name in packaged.MODELS:
-        return packaged.find(name), NO_PRESET
+def find(name_or_path: str | Path) -> Path:
+    """The file or folder of a model. Raises ModelNotFound."""
+    if found := always_there(str(name_or_path)):
+        return found
     path = Path(name_or_path).expanduser()
     if path.exists():
-        return path, NO_PRESET
-    if isinstance(name_or_path, Path) or _means_a_path(text):
-        raise ModelNotFound(f"there is no model {text!r}: there is neither a file nor a folder of this name")
-    return _find_in_library(text)
+        return path
+    names = ", ".join(map(repr, (nano.NAME, *packaged.MODELS)))
+    raise ModelNotFound(f"there is no model {str(name_or_path)!r}: give {names}, a GGUF file, or a model folder")
 
 
-def _means_a_path(text: str) -> bool:
-    return text.startswith((".", "/", "~")) or text.lower().endswith((".gguf", ".panels", ".safetensors"))
+def always_there(name: str) -> Path | None:
+    """The file of the embedded model, or of one that comes in a package, where the name is one of theirs.
 
-
-def _find_in_library(text: str) -> tuple[Path, Preset]:
-    try:
-        name = Name.parse(text)
-    except RequestInvalid as error:
-        raise ModelNotFound(f"there is no model {text!r}: {error}") from None
-    found = Library.here().find(name)
-    return found.path, found.preset
+    Raises ModelNotFound where it is, and the file is not installed.
+    """
+    name = name.lower().removesuffix(":latest")
+    if name in packaged.MODELS:
+        return packaged.find(name)
+    if name == nano.NAME and not nano.FILE.exists():
+        raise ModelNotFound(f"the embedded model is missing from this installation: {nano.FILE} does not exist")
+    return nano.FILE if name == nano.NAME else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +123,7 @@ def _read_gguf(path: Path) -> _Found:
     parts = split.read(path)
     metadata, tensors = parts[0].metadata, split.tensors(parts)
     fields = Fields(str(path), metadata)
-    architecture = _by_gguf_architecture(fields)
+    architecture = by_gguf_architecture(fields)
     config = architecture.config_from_gguf(fields, tensors)
     plan = architecture.plan(config)
     return _Found(
@@ -210,7 +199,8 @@ def _by_model_type(fields: Fields) -> ModuleType:
     return known[asked]
 
 
-def _by_gguf_architecture(fields: Fields) -> ModuleType:
+def by_gguf_architecture(fields: Fields) -> ModuleType:
+    """The architecture's file in models/. Raises Unsupported for another one."""
     known = {module.GGUF_ARCHITECTURE: module for module in _architectures().values()}
     asked = fields.text("general.architecture", "")
     if asked not in known:

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from headrace import checkpoint
 from headrace.budget import Claim, Need
 from headrace.checkpoint import Checkpoint
 from headrace.engine import packed
@@ -15,6 +14,7 @@ from headrace.engine.residents import KEEP_ALIVE_S, Candidate, Residents, defaul
 from headrace.engine.turns import Turns
 from headrace.errors import RequestInvalid
 from headrace.jobs import window_of
+from headrace.library import opening
 from headrace.machine import memory_bytes
 from headrace.model import Model
 
@@ -41,12 +41,12 @@ def load(
     them, None tries none; the answers are the same. A large GGUF is packed at its first start, into the user's cache:
     `progress` is told the bytes done, and all. Raises a UserError that says what is wrong with the file or the numbers.
     """
-    source = checkpoint.read(name_or_path)
+    source = opening.read(name_or_path)
     if draft is not None and not isinstance(draft, str | Path):
         raise RequestInvalid(f"draft is {draft!r} but should be 'lookup', a model, or None")
     drafts: Literal["lookup"] | Checkpoint | None = "lookup"
     if draft != "lookup":
-        drafts = None if draft is None else checkpoint.read(draft)
+        drafts = None if draft is None else opening.read(draft)
     return Model(
         source,
         num_ctx=num_ctx,
@@ -127,4 +127,4 @@ def claim(
 
 
 def _read(source: str | Path | Checkpoint) -> Checkpoint:
-    return source if isinstance(source, Checkpoint) else checkpoint.read(source)
+    return source if isinstance(source, Checkpoint) else opening.read(source)

@@ -15,6 +15,8 @@ from pathlib import Path
 from platformdirs import user_cache_dir, user_data_dir
 
 ROOT = Path("/")
+NO_LIMIT = 1 << 62  # and above: how cgroups of version 1 say so
+MOST_PROCESSORS = 4096  # that a list is read up to
 
 
 def usable_threads(root: Path = ROOT, cpus: set[int] | None = None) -> int:
@@ -23,11 +25,46 @@ def usable_threads(root: Path = ROOT, cpus: set[int] | None = None) -> int:
     Two hardware threads of one core count once: they share its multipliers and its way to memory, which one thread of
     ours keeps busy.
     """
-    if cpus is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        cpus = affinity(0) if affinity else set(range(os.cpu_count() or 1))
-    cores = {_read(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(cpu) for cpu in cpus}
-    return max(1, min([len(cores), *map(ceil, _quotas(root))]))
+    cores, quota = count_cores(root, cpus), quota_processors(root)
+    return max(1, cores if quota is None else min(cores, ceil(quota)))
+
+
+def count_cores(root: Path = ROOT, cpus: set[int] | None = None) -> int:
+    """Of these processors; by default those of the affinity mask."""
+    siblings = "topology/thread_siblings_list"
+    cpus = allowed_processors() if cpus is None else cpus
+    return len({_read(root / f"sys/devices/system/cpu/cpu{cpu}" / siblings) or str(cpu) for cpu in cpus})
+
+
+def allowed_processors() -> set[int]:
+    """Those of this process's affinity mask."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return affinity(0) if affinity else set(range(os.cpu_count() or 1))
+
+
+def all_processors(root: Path = ROOT) -> set[int]:
+    """Those of the machine that are switched on, which it lists as "0-3,8"; the allowed ones where it does not."""
+    found = set[int]()
+    for part in _read(root / "sys/devices/system/cpu/online").split(","):
+        first, _, last = part.partition("-")
+        if first.isdecimal() and (last or first).isdecimal():
+            found.update(range(int(first), min(int(last or first), MOST_PROCESSORS) + 1))
+    return found or allowed_processors()
+
+
+def quota_processors(root: Path = ROOT) -> float | None:
+    """Processors' worth of time that the cgroups of this process leave it; None where none of them has a limit."""
+    return min(_quotas(root), default=None)
+
+
+def processor(root: Path = ROOT) -> tuple[str, frozenset[str]]:
+    """What the first processor is called, and its features as the kernel names them; both may be empty."""
+    fields = dict[str, str]()
+    for line in _read(root / "proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    features = fields.get("flags") or fields.get("Features") or ""
+    return fields.get("model name", ""), frozenset(features.split())
 
 
 def _quotas(root: Path) -> Iterator[float]:
@@ -44,10 +81,21 @@ def _quotas(root: Path) -> Iterator[float]:
 
 def memory_bytes(root: Path = ROOT) -> int | None:
     """The memory of the machine, cut to the limits of this process's cgroups; None where it is not known."""
+    known = [size for size in (total_memory_bytes(root), memory_limit_bytes(root)) if size is not None]
+    return min(known, default=None)
+
+
+def memory_limit_bytes(root: Path = ROOT) -> int | None:
+    """What the cgroups of this process let it have; None where none of them has a limit."""
     limits = [*_cgroup_settings(root, "", "memory.max"), *_cgroup_settings(root, "memory", "memory.limit_in_bytes")]
-    found = [int(text) for text in limits if text.isdigit()]  # "max" is no limit
-    total = _total_memory(root)
-    return min([*found, *([] if total is None else [total])], default=None)
+    found = [int(text) for text in limits if text.isdigit()]  # "max" is none
+    return min((size for size in found if size < NO_LIMIT), default=None)
+
+
+def swap_bytes(root: Path = ROOT) -> tuple[int, int]:
+    """Room for what is pushed out of memory, and how much of it is in use."""
+    total = _of_meminfo(root, "SwapTotal") or 0
+    return total, max(0, total - (_of_meminfo(root, "SwapFree") or 0))
 
 
 def available_memory_bytes(root: Path = ROOT) -> int | None:
@@ -98,7 +146,8 @@ def _cgroups(root: Path, controller: str) -> Iterator[Path]:
                 break
 
 
-def _total_memory(root: Path) -> int | None:
+def total_memory_bytes(root: Path = ROOT) -> int | None:
+    """Of the machine, whoever may use it; None where it is not known."""
     if (total := _of_meminfo(root, "MemTotal")) is not None:
         return total
     try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from math import prod
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from headrace.checkpoint import Checkpoint
 from headrace.engine.core import BLOCK_TOKENS, KV, kv_type
@@ -29,6 +30,29 @@ KINDS = {
     "embed_tokens": "embedding",
     "lm_head": "head",
 }
+
+# The `general.file_type` of a GGUF file, by llama.cpp's numbers.
+FILE_TYPES: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        0: "F32",
+        1: "F16",
+        2: "Q4_0",
+        3: "Q4_1",
+        7: "Q8_0",
+        8: "Q5_0",
+        9: "Q5_1",
+        10: "Q2_K",
+        11: "Q3_K_S",
+        12: "Q3_K_M",
+        13: "Q3_K_L",
+        14: "Q4_K_S",
+        15: "Q4_K_M",
+        16: "Q5_K_S",
+        17: "Q5_K_M",
+        18: "Q6_K",
+        32: "BF16",
+    }
+)
 
 
 def summarise(source: Checkpoint) -> dict[str, Any]:
@@ -87,6 +111,25 @@ def quantisation(source: Checkpoint) -> dict[str, dict[str, int]]:
         for tensor in tensors:
             kinds[_kind(name)][tensor.type] += tensor.data.size
     return {kind: dict(types) for kind, types in kinds.items()}
+
+
+def level(file_type: object, types_of: Mapping[str, Mapping[str, int]]) -> str:
+    """What a file calls itself ("Q4_K_M"), else, of its `quantisation`, the type that most bytes have."""
+    if isinstance(file_type, int) and file_type in FILE_TYPES:
+        return FILE_TYPES[file_type]
+    types = Counter[str]()
+    for kind in types_of.values():
+        types.update(kind)
+    return max(types, key=types.__getitem__)
+
+
+def human_count(count: int) -> str:
+    """A number of parameters, as Ollama has it: "8.3B", "354.48M"."""
+    for unit, size, places in (("B", 10**9, 1), ("M", 10**6, 2), ("K", 10**3, 0)):
+        if count >= size:
+            whole = count % size == 0
+            return f"{count / size:.{0 if whole else places}f}{unit}"
+    return str(count)
 
 
 def memory_bytes(source: Checkpoint, window: int, kv: str | None = None) -> dict[str, int]:

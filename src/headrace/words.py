@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from headrace import checkpoint
 from headrace.checkpoint import Checkpoint
 from headrace.errors import RequestInvalid
+from headrace.library import opening
 from headrace.text.calls import Reply, read_reply
 from headrace.text.repair import write_calls
 from headrace.text.template import Template
@@ -73,5 +73,5 @@ def _template_of(template: Loaded | Template | str | Path) -> Template:
     if isinstance(template, str) and ("{{" in template or "{%" in template):
         return Template(template, _SPECIAL_TOKENS)
     if isinstance(template, str | Path):
-        return checkpoint.read(template).template
+        return opening.read(template).template
     return template.checkpoint.template

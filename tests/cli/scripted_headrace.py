@@ -18,8 +18,8 @@ from headrace.tools.loop import converse, toolbox_of
 
 
 class Scripted:
-    """Answers `say TEXT` (\\n is a new line), `think`, `repeat` (all it was given, as JSON), `call TOOL NAME`, `loop`,
-    `forget MESSAGES`, `slow` and `silent`."""
+    """Answers what stands last, after any files: `say TEXT` (\\n is a new line), `think`, `repeat` (all it was given,
+    as JSON), `call TOOL NAME`, `loop`, `forget MESSAGES`, `slow` and `silent`."""
 
     num_ctx = 4096
 
@@ -33,7 +33,7 @@ class Scripted:
 
     def chat(self, messages: list[Any], **given: Any) -> Iterator[Event]:
         print("asked", file=sys.stderr, flush=True)  # noqa: T201
-        command, _, text = messages[-1]["content"].partition(" ")
+        command, _, text = messages[-1]["content"].rpartition("\n\n")[2].partition(" ")
         match command:
             case "say":
                 yield from map(Text, text.replace("\\n", "\n"))

@@ -178,11 +178,33 @@ def test_markdown_in_a_terminal(terminal: Open) -> None:
     assert " • two\r\n" in shown
 
 
-@pytest.mark.parametrize(("flags", "term"), [(["--nowordwrap"], "xterm"), ([], "dumb")])
+@pytest.mark.parametrize(("flags", "term"), [(["--nowordwrap"], "xterm"), (["--plain"], "xterm"), ([], "dumb")])
 def test_no_markdown_where_none_is_wanted(flags: list[str], term: str, terminal: Open) -> None:
     child = terminal(MARKDOWN, *flags, term=term)
     child.expect(pexpect.EOF)
     assert "some **bold** words\r\n\r\n- one\r\n- two\r\n" in child.before
+
+
+@pytest.mark.parametrize(("variable", "colours"), [("NO_COLOR", False), ("OTHER", True)])
+def test_colours_can_be_switched_off(
+    variable: str, colours: bool, terminal: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv(variable, "1")
+    child = terminal(r"say some **bold** words\n\n```python\nfor x in 1, 2: pass\n```")
+    child.expect(pexpect.EOF)
+    assert bool(re.search(r"\x1b\[(\d+;)*[39]\d", child.before)) == colours
+    assert "bold" in re.sub(r"\x1b\[[\d;]*[mK]", "", child.before)
+    child = terminal("think")
+    child.expect(pexpect.EOF)
+    assert ("\x1b[2mlet" in child.before) == colours
+
+
+def test_a_dumb_terminal_gets_no_escapes(terminal: Open) -> None:
+    child = terminal("think", term="dumb")
+    child.expect(pexpect.EOF)
+    assert "let me see" in child.before
+    assert "\x1b" not in child.before
 
 
 def test_a_pipe_gets_the_text_as_it_is() -> None:

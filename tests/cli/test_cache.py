@@ -88,20 +88,20 @@ def test_what_is_saved_is_all_of_the_prompt_up_to_the_question(options: tuple[st
 def test_a_system_prompt_in_a_file_is_the_same_as_in_an_option(tmp_path: Path) -> None:
     file = tmp_path / "système.txt"
     file.write_text(SYSTEM + " é\n")
-    headrace("cache", "save", "talk", "-f", file)
+    headrace("cache", "save", "talk", "--system-file", file)
     done = headrace("run", "nano", "Hi", "--num-predict", "1", "--cache", "talk", "--system", SYSTEM + " é")
     assert "Warning" not in done.stderr
-    assert "give one of them" in refused("run", "nano", "Hi", "-f", file, "--system", "")
+    assert "give one of them" in refused("run", "nano", "Hi", "--system-file", file, "--system", "")
     file.write_bytes(b"\xff")
     for wrong in (file, tmp_path / "nonesuch", tmp_path):
         with pytest.raises(FileInvalid, match=re.escape(str(wrong))):
-            headrace("run", "nano", "Hi", "-f", wrong)
+            headrace("run", "nano", "Hi", "--system-file", wrong)
 
 
 def test_another_beginning_is_a_warning() -> None:
     headrace("cache", "save", "talk")
     asked = ("run", "nano", "Hi", "--num-predict", "1", "--cache", "talk", "--system")
-    warning = "Warning: the cache talk is of no use here: --system or the tools are others"
+    warning = "Warning: the cache talk is of no use here: --system, --system-file or the tools are others"
     assert warning in headrace(*asked, SYSTEM).stderr
     assert "Warning" not in headrace(*asked, "Brief.", "--tools", "none").stderr  # too short for a cache to help
 

@@ -65,7 +65,7 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Ask:
         given.clear()
         with monkeypatch.context() as patched:
             patched.setattr(_session.Session, "open", opened)
-            patched.setattr(run, "one_shot_prompt", lambda _: "Hi")
+            patched.setattr(run, "one_shot_prompt", lambda *_: "Hi")
             for name, value in variables.items():
                 patched.setenv(VARIABLES[name], value)
             main(["run", "nano", "Hi", *options])

@@ -33,6 +33,9 @@ CACHE = ("tests/engine/test_cache.py",)
 OUTPUTS = ("tests/test_outputs.py",)
 CORE = ("tests/engine/test_core.py",)
 RESIDENTS = ("tests/engine/test_residents.py",)
+LOG = ("tests/cli/test_log.py",)
+HISTORY = ("tests/cli/test_history.py",)
+DOCTOR = ("tests/test_doctor.py", "tests/cli/test_doctor.py")
 BUDGET = ("tests/test_budget.py",)
 PS = ("tests/server/test_ollama_ps.py",)
 GUARD = ("tests/server/test_guard.py",)
@@ -303,6 +306,14 @@ MUTATIONS = (
     Mutation(P + "library/names.py", '".." not in part and ', "", LIBRARY),
     Mutation(P + "library/names.py", "if self.host != HOST or _names_a_host(self.namespace):", "if self.host != HOST:", LIBRARY),
     Mutation(P + "library/manifest.py", "if sizes[layer.digest] != layer.size:", "if False:", LIBRARY),
+    Mutation(P + "cli/_log.py", '"PRAGMA secure_delete = ON"', '"PRAGMA secure_delete = OFF"', LOG),
+    Mutation(P + "cli/_log.py", "ORDER BY max(t.id) DESC", "ORDER BY max(t.asked_at) DESC", LOG),
+    Mutation(P + "cli/_log.py", "self.path.chmod(0o600)", "pass", LOG),
+    Mutation(P + "cli/_recorder.py", 'if name != "thinking"', "if True", HISTORY),
+    Mutation(P + "cli/_recorder.py", "self.recorded, self._anew = len(messages), False", "self.recorded = len(messages)", HISTORY),
+    Mutation(P + "cli/_attached.py", "left -= len(content)", "pass", HISTORY),
+    Mutation(P + "doctor.py", "free < largest.size_bytes", "free < 1", DOCTOR),
+    Mutation(P + "cli/_settings.py", "(name not in ours or name in SECRET)", "name in SECRET", DOCTOR),
     Mutation(P + "library/manifest.py", "type(size) is not int or ", "", LIBRARY),
     Mutation(P + "library/cached.py", "and _has_all_parts(files)", "", LIBRARY),
     Mutation(P + "library/models.py", "if _may_run(store, one.name):", "if True:", LIBRARY),

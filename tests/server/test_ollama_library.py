@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from headrace import nano
-from headrace.server.ollama.library import _human
+from headrace.summary import human_count
 from tests.server import thinker
 from tests.server.live import Live, running
 
@@ -119,4 +119,4 @@ def test_a_folder_is_shown_as_a_file_is(tmp_path: Path) -> None:
     [(999, "999"), (12_345, "12K"), (13_763_800, "13.76M"), (8_300_000_000, "8.3B"), (24_000_000_000, "24B")],
 )
 def test_sizes_as_ollama_writes_them(count: int, text: str) -> None:
-    assert _human(count) == text
+    assert human_count(count) == text

@@ -38,8 +38,9 @@ def headrace() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The entry point. Exit code 2 is for what the user can mend, 1 for everything else, 130 for Ctrl-C."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     try:
-        headrace.main(arguments, standalone_mode=False)
+        headrace.main(arguments, standalone_mode=False, color=False if plain else None)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:

@@ -9,9 +9,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 import click
 
@@ -181,5 +181,10 @@ def safe(text: str) -> str:
 
 def call_line(call: ToolCall) -> str:
     """A call as a line that no terminal takes for a command."""
-    arguments = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items())
-    return safe(f"{call.name}({arguments})")
+    return safe(call_text(call.name, call.arguments))
+
+
+def call_text(name: str, arguments: Mapping[str, Any]) -> str:
+    """A call as a line, as Python would write it."""
+    given = (f"{argument}={json.dumps(value, ensure_ascii=False)}" for argument, value in arguments.items())
+    return f"{name}({', '.join(given)})"

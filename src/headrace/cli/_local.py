@@ -17,6 +17,7 @@ from headrace.cli._progress import progress
 from headrace.cli.show import page
 from headrace.engine.core import BLOCK_TOKENS
 from headrace.events import Event
+from headrace.library import opening
 from headrace.loading import load
 from headrace.machine import peak_memory_bytes
 from headrace.model import Model
@@ -33,6 +34,13 @@ class LocalRuntime:
     cache_bytes: int | None = None
     draft: str | None = "lookup"
     cached: tuple[str, Path] | None = None
+
+    @property
+    def server(self) -> None:
+        return None
+
+    def lasting_name(self, name: str) -> str:
+        return opening.lasting_name(name)
 
     def load(self, name: str, num_ctx: int | None = None) -> Local:
         began = time.perf_counter()
@@ -87,7 +95,8 @@ class Local:
         click.secho(f"({_caches.load(self.model, self.cache)})", dim=True, err=True)
         prefix, name = self.model.prefix(system, tools, think), _caches.name_of(self.cache)
         if len(prefix) >= BLOCK_TOKENS and not self.model.cached(prefix):
-            click.secho(f"Warning: the cache {name} is of no use here: --system or the tools are others", err=True)
+            why = "--system, --system-file or the tools are others"
+            click.secho(f"Warning: the cache {name} is of no use here: {why}", err=True)
 
     def check(self, **parameters: Any) -> None:
         self.model.checkpoint.defaults.parameters.override(**parameters)

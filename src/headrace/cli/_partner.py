@@ -64,6 +64,13 @@ class Partner(Protocol):
 class Runtime(Protocol):
     """Where the models of a session come from, and how they are run."""
 
+    @property
+    def server(self) -> str | None:
+        """Where they run, if not here."""
+
+    def lasting_name(self, name: str) -> str:
+        """What finds the same model from any folder, another time."""
+
     def load(self, name: str, num_ctx: int | None = None) -> Partner: ...
 
 

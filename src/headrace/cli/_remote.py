@@ -31,6 +31,13 @@ class RemoteRuntime:
     key: str | None = None
     keep_alive_s: float | None = None
 
+    @property
+    def server(self) -> str:
+        return self.url
+
+    def lasting_name(self, name: str) -> str:
+        return name
+
     def load(self, name: str, num_ctx: int | None = None) -> Remote:
         server = Server(self.url, self.key)
         try:

@@ -58,7 +58,7 @@ def read(path: Path) -> Conversation:
     for name in sorted(names ^ values.keys()):
         raise FileInvalid(path, f"{name!r} is {'missing' if name in names else 'no field of a saved conversation'}")
     try:
-        return _checked(values)
+        return check(Conversation(**values))
     except RequestInvalid as error:
         raise FileInvalid(path, str(error)) from None
 
@@ -81,8 +81,8 @@ def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _checked(values: dict[str, Any]) -> Conversation:
-    found = Conversation(**values)
+def check(found: Conversation) -> Conversation:
+    """Raises RequestInvalid, which names the field that is not as a conversation has it."""
     _expect("model", found.model, isinstance(found.model, str) and found.model, "a model's name or path")
     _expect("tools", found.tools, found.tools in (None, "builtin"), '"builtin" or null')
     _expect("system", found.system, isinstance(found.system, str | None), "text or null")
@@ -90,11 +90,12 @@ def _checked(values: dict[str, Any]) -> Conversation:
     _expect("messages", found.messages, isinstance(found.messages, list), "a list")
     Parameters().override(**found.parameters)
     for place, message in enumerate(plain_messages(found.messages) if found.messages else [], 1):
-        _check_message(message, f"message {place}")
+        check_message(message, f"message {place}")
     return found
 
 
-def _check_message(message: dict[str, Any], what: str) -> None:
+def check_message(message: dict[str, Any], what: str) -> None:
+    """Raises RequestInvalid for what is no message of a user, a model or a tool; `what` is how it is called."""
     role, content = message["role"], message.get("content")
     _expect(f"the role of {what}", role, role in ("user", "assistant", "tool"), "user, assistant or tool")
     _expect(f"the content of {what}", content, isinstance(content, str), "text")

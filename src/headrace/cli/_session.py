@@ -12,9 +12,11 @@ import click
 
 from headrace import nano
 from headrace.cli import _saved
+from headrace.cli._attached import joined
 from headrace.cli._display import Screen, display_for_stdout, unechoed
 from headrace.cli._form import JSON, instruction, is_schema
 from headrace.cli._partner import Partner, Runtime
+from headrace.cli._recorder import Circumstances, Course, Recorder
 from headrace.cli._saved import Conversation
 from headrace.cli._tools import Consent
 from headrace.errors import HeadraceError
@@ -57,6 +59,8 @@ class Session:
     functions: tuple[Function, ...] = ()  # the user's own tools
     consent: Consent = field(default_factory=lambda: Consent(trusted=False))
     messages: list[dict[str, Any]] = field(default_factory=list)
+    attached: str = ""  # goes before the next question
+    recorder: Recorder | None = None
     parked: dict[str, tuple[Partner, threading.Timer]] = field(default_factory=dict)  # models kept for a while
 
     @classmethod
@@ -85,11 +89,10 @@ class Session:
 
         Ctrl-C (KeyboardInterrupt) ends the answer and keeps what was said until then.
         """
-        before = len(self.messages)
-        self.messages.append({"role": "user", "content": question})
+        before, course = len(self.messages), Course(question)
+        self.messages.append({"role": "user", "content": joined(self.attached, question)})
         said, settings = Transcript(self.messages), self.settings
         screen = Screen(display_for_stdout(settings.wordwrap and settings.format is None), settings.show_thinking)
-        done: Done | None = None
         try:
             events = self.model.chat(
                 self._prompted(),
@@ -101,22 +104,26 @@ class Session:
             )
             with unechoed():
                 for event in events:
+                    course.hear(event, self.messages)
                     said.add(event)
                     screen.show(event)
-                    done = event if isinstance(event, Done) else done
         except HeadraceError:
             del self.messages[before:]  # what could not be answered was not said
             raise
         except KeyboardInterrupt:
             self._drop_unanswered(before)
+            self._keep(before, course)
             raise
         finally:
             screen.end()
-        self._report(done)
-        return self._in_form(done)
+        self._keep(before, course)
+        self._report(course.done)
+        return self._in_form(course.done)
 
     def clear(self) -> None:
-        self.messages.clear()
+        self.messages, self.attached = [], ""
+        if self.recorder:
+            self.recorder.begin_anew()
 
     def switch(self, name: str) -> None:
         """Another model, for a new conversation; the former is kept for as long as --keep-alive says."""
@@ -153,8 +160,21 @@ class Session:
         saved = _saved.read(path)
         if saved.model != self.name:
             self.switch(saved.model)
+        self.clear()
         self.tools, self.messages = saved.tools, saved.messages
         self.settings.system, self.settings.parameters = saved.system, saved.parameters
+
+    def _keep(self, before: int, course: Course) -> None:
+        """What was said stays: it goes into the log, and the files are not put before the next question again."""
+        if len(self.messages) == before:
+            return
+        self.attached = ""
+        if self.recorder:
+            settings, server = self.settings, self.runtime.server
+            of = Circumstances(
+                self.runtime.lasting_name(self.name), server, settings.system, self.tools, settings.parameters
+            )
+            self.recorder.record(self.messages, course, of)
 
     def _prompted(self) -> list[dict[str, Any]]:
         """The conversation after its system turn."""

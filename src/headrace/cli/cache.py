@@ -36,6 +36,7 @@ def command() -> None:
 @click.argument("name")
 @click.option("--model", default=nano.NAME, show_default=True, help="A model as `run` knows them.")
 @options(*SYSTEM, *TOOLS, NUM_CTX, *RUNTIME)
+@click.option("-f", "former", hidden=True, help="What --system-file was called before.")
 def save(
     name: str,
     model: str,
@@ -47,6 +48,7 @@ def save(
     threads: int | None,
     kv: str | None,
     cache_bytes: int | None,
+    former: str | None,
 ) -> None:
     """Compute what the prompts of `run` begin with under these options, and save it as NAME.
 
@@ -58,7 +60,7 @@ def save(
     from headrace.cli._tools import find_tool
     from headrace.engine.core import BLOCK_TOKENS
 
-    path, settings = _caches.place(name), Settings(system=read_system(system, system_file))
+    path, settings = _caches.place(name), Settings(system=read_system(system, system_file or former))
     runtime, own = LocalRuntime(threads, kv, cache_bytes), tuple(map(find_tool, functions))
     with contextlib.closing(runtime.load(model, num_ctx)) as local:
         session = Session(model, local, settings, offered(tools, model, settings), runtime, own)

@@ -1,4 +1,4 @@
-"""`headrace convert`: a model folder to a GGUF file."""
+"""`headrace convert`: a model folder, or a GGUF file of floats, to a GGUF file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ from headrace.errors import RequestInvalid
 @click.command("convert")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
-@click.option("--outtype", type=click.Choice(["f32", "f16", "bf16", "q8_0", "q4_0"]), default="q4_0", show_default=True)
+@click.option(
+    "--outtype",
+    "--quantize",
+    "outtype",
+    type=click.Choice(["f32", "f16", "bf16", "q8_0", "q4_0"]),
+    default="q4_0",
+    show_default=True,
+)
 @click.option("--force", is_flag=True, help="Write over DESTINATION if it exists.")
 def command(source: Path, destination: Path, outtype: str, force: bool) -> None:
-    """Write the Hugging Face folder SOURCE as the GGUF file DESTINATION, quantised as OUTTYPE."""
+    """Write SOURCE, a Hugging Face folder or a GGUF file of floats, as the GGUF file DESTINATION, in type OUTTYPE."""
     if destination.exists() and not force:
         raise RequestInvalid(f"{destination} exists: --force writes over it")
     from headrace.convert import convert  # NumPy and the tokenizer: not needed for `--help`

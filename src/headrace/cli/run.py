@@ -14,6 +14,8 @@ import click
 from click.core import ParameterSource
 
 from headrace import nano
+from headrace.cli._attached import read_files
+from headrace.cli._display import safe
 from headrace.cli._form import read_form, read_system
 from headrace.cli._server import API_KEY, url_from
 from headrace.errors import RequestInvalid
@@ -41,7 +43,7 @@ SAMPLING = (
 
 SYSTEM = (
     click.option("--system", metavar="TEXT", help="What the model is told before the conversation."),
-    click.option("-f", "--system-file", metavar="FILE", help="The same from a file."),
+    click.option("--system-file", metavar="FILE", help="The same from a file."),
 )
 TOOLS = (
     click.option("--tools", type=click.Choice(["builtin", "none"]), help="Offer the built-in tools (nano: by itself)."),
@@ -111,8 +113,19 @@ def sampling_options(command: Command) -> Command:
 
 
 @click.command("run")
-@click.argument("model", default=nano.NAME)
+@click.argument("model", required=False)
 @click.argument("prompt", required=False)
+@click.option(
+    "-f", "--file", "files", multiple=True, metavar="FILE", help="Put this text file before the prompt (repeatable)."
+)
+@click.option("--continue", "latest", is_flag=True, help="Go on with the last conversation, and with its model.")
+@click.option(
+    "--session",
+    "name",
+    metavar="NAME",
+    help="Go on with the conversation of this name, or of an ID of `headrace log`; begin it, if there is none.",
+)
+@click.option("--no-log", is_flag=True, help="Keep nothing of this conversation on this machine.", **set_by("NO_LOG"))
 @click.option(
     "--host",
     is_flag=False,
@@ -158,12 +171,18 @@ def sampling_options(command: Command) -> Command:
     **set_by("KEEP_ALIVE"),
 )
 @click.option("--hide-thinking", is_flag=True, help="Do not show what the model thinks aloud.")
-@click.option("--nowordwrap", is_flag=True, help="Print what the model writes as it is: no wrapping, no Markdown.")
+@click.option(
+    "--nowordwrap", "--plain", is_flag=True, help="Print what the model writes as it is: no wrapping, no Markdown."
+)
 @click.option("--verbose", is_flag=True, help="Print times, rates and memory after each answer.")
 @sampling_options
 def command(
-    model: str,
+    model: str | None,
     prompt: str | None,
+    files: tuple[str, ...],
+    latest: bool,
+    name: str | None,
+    no_log: bool,
     host: str | None,
     api_key: str | None,
     system: str | None,
@@ -194,15 +213,31 @@ def command(
     With PROMPT, or text piped in, it answers once; otherwise it opens a conversation. Text piped in follows PROMPT.
 
     With --host, MODEL is the name of a model that the server has.
+
+    Conversations are kept on this machine, for `headrace log`, --continue and --session, which make MODEL optional.
     """
+    from headrace.cli import _recorder
+
+    recorder, past = _recorder.begin(latest, name, no_log)
+    if latest or name is not None:
+        model, prompt = _recorder.words(model, prompt, past, None if host is None else url_from(host), api_key)
+    if past and model is None and host is None:
+        host = past.summary.server
     keep_alive_s = _kept_s(keep_alive, host)
     _check_place(host)
     form = read_form(format_, grammar)
-    system = read_system(system, system_file)
-    question = one_shot_prompt(prompt)
+    system, attached = read_system(system, system_file), read_files(files)
+    question = one_shot_prompt(prompt, attached)
     from headrace.cli._session import Session, Settings  # and what they need: more than `--help` does
     from headrace.cli._tools import find_tool
 
+    parameters = {name: value for name, value in sampling.items() if value not in (None, ())}
+    if past:
+        system = past.conversation.system if system is None else system
+        parameters = past.conversation.parameters | parameters
+        if tools is None and model in (None, past.conversation.model):
+            tools = past.conversation.tools or "none"
+    model = model or (past.conversation.model if past else nano.NAME)
     settings = Settings(
         system=system,
         format=form,
@@ -212,9 +247,9 @@ def command(
         verbose=verbose,
         wordwrap=not nowordwrap,
         keep_alive_s=keep_alive_s or 0.0,
-        context=checked(context or ("shift" if question is None else "error")),
+        context=checked(context or ("shift" if question is None or past else "error")),
         loop_guard=loop_guard,
-        parameters={name: value for name, value in sampling.items() if value not in (None, ())},
+        parameters=parameters,
     )
     own = tuple(map(find_tool, functions))
     runtime: Runtime
@@ -231,9 +266,13 @@ def command(
         runtime = LocalRuntime(threads, kv, cache_bytes, None if draft == "none" else draft, cached)
     session = Session.open(model, settings, tools, runtime, num_ctx, own, trust_tools)
     with contextlib.closing(session):
+        session.recorder, session.attached = recorder, attached
+        session.messages = past.conversation.messages if past else []
         if question is None:
             from headrace.cli._repl import converse
 
+            if past:
+                click.secho(safe(f"(goes on with {_recorder.told(past)})"), dim=True, err=True)
             converse(session)
         elif not session.answer(question):
             sys.exit(1)
@@ -292,12 +331,13 @@ def size_bytes(text: str | None, option: str = "--cache-bytes") -> int | None:
     return int(float(found[1]) * UNITS[(found[2] or "").lower()])
 
 
-def one_shot_prompt(prompt: str | None) -> str | None:
-    """The prompt and what is piped in, or None for a conversation. Raises UsageError when there is neither."""
+def one_shot_prompt(prompt: str | None, attached: str = "") -> str | None:
+    """The prompt and what is piped in, or None for a conversation. Raises UsageError when there is neither, and no file
+    that is asked about."""
     if sys.stdin is None or sys.stdin.isatty():
         return prompt
     piped = sys.stdin.read().strip()
     parts = [part for part in (prompt, piped) if part]
-    if not parts:
+    if not parts and not attached:
         raise click.UsageError("there is no prompt: give one, or pipe some text in")
     return "\n".join(parts)

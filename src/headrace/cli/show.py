@@ -17,9 +17,10 @@ from headrace import nano
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(model: str, plan: bool, as_json: bool) -> None:
     """Describe MODEL: architecture, sizes, quantisation, window, defaults and where they come from, memory."""
-    from headrace import checkpoint, summary  # NumPy and the tokenizer: not needed for `--help`
+    from headrace import summary  # NumPy and the tokenizer: not needed for `--help`
+    from headrace.library import opening
 
-    source = checkpoint.read(model)
+    source = opening.read(model)
     if plan:
         lines = summary.describe_plan(source)
         click.echo(json.dumps(lines, indent=2) if as_json else "\n".join(lines))

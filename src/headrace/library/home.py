@@ -15,6 +15,7 @@ from headrace.library.store import Store
 from headrace.machine import cache_folder, home_folder
 
 DEFAULT: Final = "default"
+MODELS: Final = "models"
 PROXIES: Final = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 SHOWN: Final = (
     *("HEADRACE_HOME", "HEADRACE_CACHE", "HEADRACE_OFFLINE", "HEADRACE_REGISTRIES"),
@@ -54,17 +55,19 @@ class Place:
         if self.exists and not os.access(self.path, os.R_OK | os.X_OK):
             return f"{self.path} cannot be read: mend its rights"
         if self.is_ours and not os.access(nearest, os.W_OK | os.X_OK):
-            return f"{nearest} cannot be written to: mend its rights, or set {self._variable} to another folder"
+            return f"{nearest} cannot be written to: mend its rights, or set {self.variable} to another folder"
         return None
 
     @property
-    def _variable(self) -> str:
-        return self.origin if self.origin != DEFAULT else "HEADRACE_HOME"
+    def variable(self) -> str:
+        """That which moves it, set or not."""
+        usual = "HEADRACE_HOME" if self.purpose == MODELS else "HEADRACE_CACHE"
+        return self.origin if self.origin != DEFAULT else usual
 
 
 def models_folder() -> Place:
     """Of our own store."""
-    return Place("models", home_folder() / "models", _set("HEADRACE_HOME") or DEFAULT)
+    return Place(MODELS, home_folder() / "models", _set("HEADRACE_HOME") or DEFAULT)
 
 
 def packed_folder() -> Place:
@@ -117,7 +120,7 @@ def settings() -> Iterator[tuple[str, str]]:
     for variable in PROXIES:
         for spelled in (variable.lower(), variable):
             if value := os.environ.get(spelled):
-                yield spelled, _without_password(value)
+                yield spelled, without_password(value)
 
 
 def _set(variable: str) -> str | None:
@@ -134,5 +137,6 @@ def _nearest(path: Path) -> Path:
     return next(one for one in (place, *place.parents) if os.path.exists(one) or one == one.parent)  # noqa: PTH110
 
 
-def _without_password(address: str) -> str:
+def without_password(address: str) -> str:
+    """An address that may be shown."""
     return re.sub(r"^([a-z0-9+.-]+://)?.*@", r"\1...@", address, flags=re.I)

@@ -177,6 +177,30 @@ def gguf_metadata(config: Config, tensors: Weights, architecture: str = GGUF_ARC
     return {f"{architecture}.{key}": value for key, value in values.items()}
 
 
+def hf_config(config: Config, tensors: Weights) -> dict[str, Any]:
+    """What `config_from_hf` and transformers read; the width of w1 is given as it is, not to be derived."""
+    dense = [weights[0].shape[0] for name, weights in tensors.items() if name.endswith("feed_forward.w1")]
+    return {
+        "architectures": ["Lfm2ForCausalLM"],
+        "model_type": "lfm2",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.layers,
+        "layer_types": list(config.layer_types),
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_key_value_heads,
+        **({"head_dim": config.head_dim} if config.head_dim * config.num_attention_heads != config.hidden_size else {}),
+        "norm_eps": config.norm_eps,
+        "rope_theta": config.rope_theta,
+        "rope_parameters": {"rope_theta": config.rope_theta, "rope_type": "default"},
+        "conv_L_cache": config.conv_taps,
+        "conv_bias": config.conv_bias,
+        "tie_word_embeddings": config.tied,
+        "max_position_embeddings": config.max_position_embeddings,
+        **({"intermediate_size": dense[0], "block_auto_adjust_ff_dim": False} if dense else {}),
+    }
+
+
 def weights_from_hf(names: list[str], tensors: Mapping[str, Tensor], source: str, _: Config) -> Weights:
     """Finds each weight of a plan among the tensors of a safetensors folder."""
     return {name: (hf_tensor(name, tensors, source),) for name in names}

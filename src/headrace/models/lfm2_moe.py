@@ -100,6 +100,26 @@ def gguf_metadata(config: Config, tensors: Weights) -> dict[str, Any]:
     return found
 
 
+def hf_config(config: Config, tensors: Weights) -> dict[str, Any]:
+    """What `config_from_hf` and transformers read; there are as many experts as there are matrices."""
+    experts = next((weights for name, weights in tensors.items() if name.endswith("experts.w1")), ())
+    width = {"moe_intermediate_size": experts[0].shape[0]} if experts else {}
+    return (
+        lfm2.hf_config(config.backbone, tensors)
+        | width
+        | {
+            "architectures": ["Lfm2MoeForCausalLM"],
+            "model_type": "lfm2_moe",
+            "num_dense_layers": config.num_dense_layers,
+            "num_experts": len(experts) or config.num_experts,
+            "num_experts_per_tok": config.num_experts_per_tok,
+            "use_expert_bias": config.use_expert_bias,
+            "norm_topk_prob": config.norm_topk_prob,
+            "routed_scaling_factor": config.routed_scaling_factor,
+        }
+    )
+
+
 def plan(config: Config) -> Plan:
     p, backbone = Plan(), config.backbone
     x = p.add("embed", weights=["embed_tokens"])

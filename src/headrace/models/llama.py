@@ -162,6 +162,49 @@ def gguf_metadata(config: Config, tensors: Weights) -> dict[str, Any]:
     return {f"{GGUF_ARCHITECTURE}.{key}": value for key, value in values.items()}
 
 
+def hf_config(config: Config, tensors: Weights) -> dict[str, Any]:
+    """What `config_from_hf` and transformers read. Raises Unsupported for rotary factors that follow no known rule."""
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": tensors["layers.0.mlp.gate_proj"][0].shape[0],
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_key_value_heads,
+        "head_dim": config.head_dim,
+        "rms_norm_eps": config.norm_eps,
+        "rope_theta": config.rope_theta,
+        "rope_parameters": {"rope_theta": config.rope_theta, **_hf_rope(config)},
+        "attention_bias": config.attention_bias,
+        "mlp_bias": config.mlp_bias,
+        "tie_word_embeddings": config.tied,
+        "max_position_embeddings": config.max_position_embeddings,
+    }
+
+
+def _hf_rope(config: Config) -> dict[str, Any]:
+    """The rule that gives these factors: none, one number for all, or Llama 3's with its published constants."""
+    factors = config.rope_factors
+    if not factors:
+        return {"rope_type": "default"}
+    if len(set(factors)) == 1:
+        return {"rope_type": "linear", "factor": factors[0]}
+    rule = {
+        "rope_type": "llama3",
+        "factor": max(factors),
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    if max(factors) >= 1 and np.allclose(
+        _llama3_factors(Fields("", rule), config.rope_theta, config.head_dim), factors, rtol=1e-5
+    ):
+        return rule
+    raise Unsupported("the rotary factors (rope_freqs.weight) follow no rule that a config.json can say")
+
+
 def weights_from_hf(names: list[str], tensors: Mapping[str, Tensor], source: str, config: Config) -> Weights:
     """Finds each weight of a plan among the tensors of a safetensors folder."""
     return {

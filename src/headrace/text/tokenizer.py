@@ -159,6 +159,15 @@ class Tokenizer:
             "tokenizer.ggml.add_sep_token": False,
         }
 
+    def to_json(self) -> str:
+        """A tokenizer.json from which `from_json` and transformers give the same ids, BOS before a text where it adds
+        one.
+        """
+        state = json.loads(self._backend.to_str())
+        if state["post_processor"] is None and self.adds_bos and self.bos_id is not None:
+            state["post_processor"] = _bos_first(self.special_names["bos_token"], self.bos_id)
+        return json.dumps(state, indent=2, ensure_ascii=False) + "\n"
+
     def encode(self, text: str, add_bos: bool = False) -> list[int]:
         """Token ids of `text`, sentinels in it as special tokens: transformers' `add_special_tokens=False`.
 
@@ -266,6 +275,18 @@ def _added_in_front(backend: Backend, path: Path) -> list[int]:
         raise
     except BaseException as problem:  # as when it is read: bare Exception, or a panic
         raise FileInvalid(path, f"its post-processor fails ({problem}): fetch it again") from problem
+
+
+def _bos_first(content: str, token: int) -> dict[str, Any]:
+    """The post-processor of a tokenizer.json that puts one token before a text, and before each of two."""
+    bos = {"SpecialToken": {"id": content, "type_id": 0}}
+    first, second = ({"Sequence": {"id": name, "type_id": number}} for number, name in enumerate("AB"))
+    return {
+        "type": "TemplateProcessing",
+        "single": [bos, first],
+        "pair": [bos, first, bos, second],
+        "special_tokens": {content: {"id": content, "ids": [token], "tokens": [content]}},
+    }
 
 
 def _kind(token: int, contents: Mapping[int, str], added: Mapping[int, AddedToken]) -> int:

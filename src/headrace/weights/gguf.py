@@ -60,6 +60,7 @@ _TYPE_LIST = """
     Q4_0_4_4 Q4_0_4_8 Q4_0_8_8 TQ1_0 TQ2_0 IQ4_NL_4_4 IQ4_NL_4_8 IQ4_NL_8_8 MXFP4 NVFP4 Q1_0
 """
 _TYPE_NAMES = MappingProxyType(dict(enumerate(_TYPE_LIST.split())))
+TYPE_NUMBERS = MappingProxyType({name: number for number, name in _TYPE_NAMES.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class GgufFile:
     """`metadata` holds Python values, lists of str and NumPy arrays; `tensors` are in the file's order, by name.
 
     `data_start` is the byte at which tensor offsets begin to count: what lies before it is the header. `starts` are the
-    bytes at which tensors begin.
+    bytes at which tensors begin, `pairs` those at which each pair of the metadata begins and ends.
     """
 
     path: Path
@@ -76,6 +77,7 @@ class GgufFile:
     tensors: dict[str, Tensor]
     starts: dict[str, int]
     data_start: int
+    pairs: dict[str, tuple[int, int]]
 
 
 def read(path: Path) -> GgufFile:
@@ -85,7 +87,7 @@ def read(path: Path) -> GgufFile:
     """
     header = _Cursor(path, map_file(path))
     version, tensor_count, pair_count = _read_preamble(header)
-    metadata = _read_metadata(header, pair_count)
+    metadata, pairs = _read_metadata(header, pair_count)
     alignment = _alignment(path, metadata)
     header.expect(tensor_count, 32, "tensors")  # no name, one axis
     claims = [_read_claim(header) for _ in range(tensor_count)]
@@ -96,7 +98,7 @@ def read(path: Path) -> GgufFile:
         c.name: Tensor(c.name, c.type, c.shape, data[e.start : e.stop]) for c, e in zip(claims, extents, strict=True)
     }
     starts = {extent.name: extent.start for extent in extents}
-    return GgufFile(path, version, metadata, tensors, starts, data_start)
+    return GgufFile(path, version, metadata, tensors, starts, data_start, pairs)
 
 
 class _Cursor:
@@ -168,15 +170,19 @@ def _read_preamble(header: _Cursor) -> tuple[int, int, int]:
     return version, header.number(_U64), header.number(_U64)
 
 
-def _read_metadata(header: _Cursor, count: int) -> dict[str, Any]:
+def _read_metadata(header: _Cursor, count: int) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
+    """The values, and where each pair begins and ends."""
     header.expect(count, 13, "metadata pairs")  # an empty key, a type, one byte
     metadata: dict[str, Any] = {}
+    pairs: dict[str, tuple[int, int]] = {}
     for _ in range(count):
+        begin = header.position
         key = header.text()
         if key in metadata:
             header.fail(f"the metadata key {shown(key)} occurs twice: the file is damaged")
         metadata[key] = _read_value(header, key, header.number(_U32))
-    return metadata
+        pairs[key] = begin, header.position
+    return metadata, pairs
 
 
 def _read_value(header: _Cursor, key: str, kind: int) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,15 @@ class Tensor:
         return Tensor(
             f"{self.name}[{start}:{stop}]", self.type, shape, self.data[start * size_bytes : stop * size_bytes]
         )
+
+    def pieces(self, most: int) -> Iterator[Tensor]:
+        """All of it in order, as views: whole entries of the first axis, each with at most `most` weights, or one."""
+        if len(self.shape) == 1:
+            yield self
+            return
+        count = max(1, most // prod(self.shape[1:]))
+        for start in range(0, self.shape[0], count):
+            yield self.rows(start, min(start + count, self.shape[0]))
 
 
 # What a plan's weight names stand for. A plain weight is one tensor; the experts of a layer are E matrices, which a

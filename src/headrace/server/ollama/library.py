@@ -8,7 +8,6 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +22,7 @@ from headrace.server.ollama.dialect import NDJSON, last_words, line, rfc3339, sh
 from headrace.server.ollama.requests import Copy, Create, Delete, Pull, Push, Show
 from headrace.server.shelf import TAG, Facts, Shelf, Shelved
 from headrace.server.wire import Fields
+from headrace.summary import human_count, level
 
 _log = logging.getLogger("headrace.server")
 
@@ -30,29 +30,6 @@ FOR_EVER: Final = timedelta(days=292 * 365)  # as long as Go can say
 LONGEST_ARRAY: Final = 64  # of a header, that is shown: not its tokens and merges
 DIGEST: Final = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
 HIDDEN: Final = "tokenizer.chat_template"  # of a header: it is the reply's `template`
-
-# The `general.file_type` of a GGUF file, by llama.cpp's numbers.
-FILE_TYPES: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        0: "F32",
-        1: "F16",
-        2: "Q4_0",
-        3: "Q4_1",
-        7: "Q8_0",
-        8: "Q5_0",
-        9: "Q5_1",
-        10: "Q2_K",
-        11: "Q3_K_S",
-        12: "Q3_K_M",
-        13: "Q3_K_L",
-        14: "Q4_K_S",
-        15: "Q4_K_M",
-        16: "Q5_K_S",
-        17: "Q5_K_M",
-        18: "Q6_K",
-        32: "BF16",
-    }
-)
 
 
 async def tags(call: Call, asked: Fields) -> Reply:  # noqa: ARG001 - every route is called alike
@@ -99,7 +76,7 @@ def _details(model: Shelved, facts: Facts) -> Mapping[str, Any]:
         "format": "safetensors" if model.path.is_dir() else "gguf",
         "family": family,
         "families": [family],
-        "parameter_size": _human(facts.summary["parameters"]["total"]),
+        "parameter_size": human_count(facts.summary["parameters"]["total"]),
         "quantization_level": _quantisation(facts),
     }
 
@@ -110,23 +87,7 @@ def _architecture(facts: Facts) -> str:
 
 
 def _quantisation(facts: Facts) -> str:
-    """What the file calls itself, else the type that most of its bytes have."""
-    stated = facts.header.get("general.file_type")
-    if isinstance(stated, int) and stated in FILE_TYPES:
-        return FILE_TYPES[stated]
-    types = dict[str, int]()
-    for kind in facts.summary["quantisation"].values():
-        for name, size_bytes in kind.items():
-            types[name] = types.get(name, 0) + size_bytes
-    return max(types, key=types.__getitem__)
-
-
-def _human(count: int) -> str:
-    for unit, size, places in (("B", 10**9, 1), ("M", 10**6, 2), ("K", 10**3, 0)):
-        if count >= size:
-            whole = count % size == 0
-            return f"{count / size:.{0 if whole else places}f}{unit}"
-    return str(count)
+    return level(facts.header.get("general.file_type"), facts.summary["quantisation"])
 
 
 def _capabilities(facts: Facts) -> list[str]:

@@ -1,0 +1,120 @@
+"""docs/library.md says of names, places, Modelfiles, create and export what is so; each test that it names exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from headrace import nano, packaged
+from headrace.engine import options
+from headrace.engine.parameters import RANGES
+from headrace.library import family, home
+from headrace.library.create import QUANTIZE
+from headrace.library.export import FLOATS, FORMATS
+from headrace.library.manifest import JINJA, OLLAMA
+from headrace.library.modelfile import FLAGS, INSTRUCTIONS, LARGEST_BYTES, REFUSED, ROLES, read
+from headrace.library.names import HOST, NAMESPACE, TAG
+from headrace.weights.safetensors_writer import SHARD_BYTES
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+WORDS = " ".join(PAGE.split())
+SECTIONS = dict(re.findall(r"^##+ ([^\n]*)\n(.*?)(?=^##+ |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+
+
+def rows(section: str, head: str) -> list[list[str]]:
+    """The cells of the table below this head."""
+    table = re.search(rf"^\| {head} \|[^\n]*\n\|[-|]+\n((?:\|[^\n]*\n)+)", SECTIONS[section], re.MULTILINE)
+    assert table
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[1].splitlines()]
+
+
+def named(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.mark.parametrize("test", sorted(set(re.findall(r"`((?:[\w/]+/)?test_\w+\.py::\w+)`", PAGE))))
+def test_named_tests_exist(test: str) -> None:
+    file, _, name = test.partition("::")
+    place = ROOT / file if "/" in file else ROOT / "tests" / "library" / file
+    assert f"\ndef {name}(" in place.read_text(encoding="utf-8")
+
+
+def test_every_row_names_a_test() -> None:
+    for section, head in (
+        ("Modelfiles", "instruction"),
+        ("Parameters", "parameter"),
+        ("Create", "FROM"),
+        ("Export", "as"),
+    ):
+        first, *others = (row[-1] for row in rows(section, head))
+        assert "test_" in first
+        assert all("test_" in cell or cell == "the same" for cell in others)
+
+
+def test_names() -> None:
+    assert f"the registry `{HOST}`, the namespace `{NAMESPACE}`, the tag `{TAG}`" in WORDS
+    told = {named(short)[0]: named(source)[0] for short, source in rows("Names", "short name")}
+    assert told == {str(one.name): str(one.source) for one in family.available()}
+
+
+def test_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {what: (named(where), set(named(by)), ours) for what, where, by, ours in rows("Where things are", "what")}
+    variables = {variable for _, by, _ in told.values() for variable in by}
+    for variable in variables:
+        monkeypatch.delenv(variable, raising=False)
+    for place in home.places():
+        where, _, ours = told[place.purpose]
+        assert any(str(place.path).endswith(one.removeprefix("~")) for one in where), place
+        assert ours == ("yes" if place.is_ours else "never")
+    for purpose, (_, by, _) in told.items():
+        for variable in by:
+            with monkeypatch.context() as patch:
+                patch.setenv(variable, "/elsewhere")
+                assert [one.purpose for one in home.places() if one.origin == variable] == [purpose]
+
+
+def test_every_instruction_has_its_row() -> None:
+    told = {named(name)[0]: status for name, status, *_ in rows("Modelfiles", "instruction")}
+    assert told == dict.fromkeys(INSTRUCTIONS, "yes") | dict.fromkeys(REFUSED, "refused")
+    assert ", ".join(f"`{role}`" for role in ROLES).replace(", `assistant`", " or `assistant`") in WORDS
+    assert f"at most {LARGEST_BYTES >> 20} MiB" in WORDS
+
+
+def test_the_example_is_a_modelfile() -> None:
+    (example,) = re.findall(r"^```\n(FROM.*?)^```", SECTIONS["Modelfiles"], re.MULTILINE | re.DOTALL)
+    found = read(example.encode())
+    assert (found.source, len(found.messages), found.parameters["stop"]) == ("lfm2:8b", 2, ["<|im_end|>"])
+
+
+def test_every_parameter_has_its_row() -> None:
+    told = {name: row for row in rows("Parameters", "parameter") for name in named(row[0])}
+    by = {
+        status: {name for name, row in told.items() if row[1] == status} for status in {row[1] for row in told.values()}
+    }
+    assert by == {
+        "yes": {*options.HONOURED, "num_ctx"},
+        "kept, ignored": set(options.IGNORED),
+        "refused": options.NEUTRAL.keys(),
+    }
+    for name in ("temperature", "top_p", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty"):
+        low, high = RANGES[name]
+        assert told[name][2] == f"{low:g} to {high:g}"
+    flags = {name for name, row in told.items() if row[2] == "true or false"}
+    assert flags == set(FLAGS) & set(options.IGNORED)
+    neutral = ["true" if value is True else str(value) for value in map(options.NEUTRAL.get, named(told["tfs_z"][0]))]
+    assert f"unless it is {', '.join(neutral)}:" in told["tfs_z"][2]
+
+
+def test_create_and_export() -> None:
+    assert f"`--quantize {'|'.join(QUANTIZE)}`" in WORDS
+    assert {nano.NAME, *packaged.MODELS} <= {name for row in rows("Create", "FROM") for name in named(row[0])}
+    told = {named(media_type)[0] for _, media_type in rows("Create", "layer")}
+    kinds = ("model", "params", "system", "messages", "license")
+    assert told == {JINJA, *(OLLAMA + kind for kind in kinds)}
+    forms = [named(row[0]) for row in rows("Export", "as")]
+    assert {form[0] for form in forms[:3]} == set(FORMATS)
+    assert {"f32", *forms[3][1:]} == set(FLOATS)
+    assert f"shards of at most {SHARD_BYTES // 10**9} GB" in WORDS
