@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from headrace.errors import FileInvalid, Unsupported
+from headrace.library import family
 from headrace.library.files import room_for
 from headrace.library.manifest import Layer, Manifest, parse
 from headrace.library.names import Name
 from headrace.library.progress import Progress, Report, short, unwatched
-from headrace.library.registry.client import Options, Place, Registry, connect
+from headrace.library.registry.client import DEFAULTS, Options, Place, Registry, connect
 from headrace.library.registry.fetch import Fetch, Incoming
 from headrace.library.store import Store
 from headrace.library.writing import Writing
@@ -26,18 +27,20 @@ MODELS: Final = ("model", "tensor")  # kinds of layers, of which a model has one
 SHOWN_BYTES: Final = 64 << 20  # checked, between two reports
 
 
-def pull(name: Name, store: Store, report: Report = unwatched, options: Options = Options()) -> Manifest:  # noqa: B008
+def pull(name: Name, store: Store, report: Report = unwatched, options: Options = DEFAULTS) -> Manifest:
     """Brings a model into `store`, or up to date there. What is there already is not fetched again.
 
-    `report` is called in this thread; what it raises ends the pull. Raises Offline, Unreachable, Forbidden,
-    ModelNotFound, RequestInvalid, Unsupported, FileInvalid, StoreRefused, ServerFailed.
+    A short name of the family comes from where `family` says, and keeps its name. `report` is called in this thread;
+    what it raises ends the pull. Raises Offline, Unreachable, Forbidden, ModelNotFound, RequestInvalid, Unsupported,
+    FileInvalid, StoreRefused, ServerFailed.
     """
-    with connect(name, options) as registry:
-        place = Place(name.repository, str(name))
+    source = family.source(name)
+    with connect(source, options) as registry:
+        place = Place(source.repository, str(source))
         report(Progress("pulling manifest"))
-        manifest = parse(registry.manifest(place, name.tag), name)
+        manifest = parse(registry.manifest(place, source.tag), source)
         if not any(map(manifest.of, MODELS)):
-            raise Unsupported(f"{name} is no model: {registry.host.name} has something else under this name")
+            raise Unsupported(f"{source} is no model: {registry.host.name} has something else under this name")
         with store.writing() as session:
             session.keep(layer.digest for layer in manifest.blobs)
             _check_room(store, manifest)

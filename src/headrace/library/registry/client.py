@@ -51,7 +51,10 @@ class Options:
     clock: Clock | None = None
 
 
-def connect(name: Name, options: Options = Options(), *, push: bool = False) -> Registry:
+DEFAULTS: Final = Options()
+
+
+def connect(name: Name, options: Options = DEFAULTS, *, push: bool = False) -> Registry:
     """The registry that a name speaks of. Raises Offline, Forbidden, RequestInvalid."""
     host = host_of(name.host, plain=name.scheme == "http", also=options.also)
     key = Key(options.key or home_folder() / "id_ed25519")

@@ -22,7 +22,8 @@ class Settings:
     """How a registry is asked. Times in seconds, sizes in bytes."""
 
     connections: int = 6
-    part_bytes: int = 32 << 20  # of a blob, by one request
+    part_bytes: int = 32 << 20  # of a blob, fetched by one request
+    chunk_bytes: int = 64 << 20  # of a blob, sent by one request
     connect_s: float = 10.0
     stall_s: float = 30.0  # without a byte, then the connection is given up
     slow_bytes: int = 60 << 10  # fewer than these within `slow_s` are as good as none
