@@ -36,6 +36,7 @@ from headrace.errors import (
     ModelClosed,
     ModelNotFound,
     NotServed,
+    Offline,
     RequestInvalid,
     ServerFailed,
     StoreRefused,
@@ -48,6 +49,7 @@ from headrace.errors import (
     UserError,
 )
 from headrace.keys import Key
+from headrace.library.registry.hosts import check_online
 from headrace.library.store import Store
 from headrace.loading import residents
 from headrace.server import guard, tokens, wire
@@ -364,6 +366,11 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
         ask_one_that_hangs_up,
         ServerFailed,
         "http://127.0.0.1:1 ended the connection: Connection reset by peer",
+    ),
+    "a registry, where nothing may be fetched": (
+        lambda **_: check_online("hf.co", {"HEADRACE_OFFLINE": "1"}),
+        Offline,
+        "hf.co is not asked, since HEADRACE_OFFLINE is set: unset it to fetch what is not here",
     ),
     "a field that a request cannot have": (
         lambda **_: wire.decode(b'{"promt": "x"}', tokens.Tokenize, wire.Limits()),

@@ -93,7 +93,7 @@ def test_damage_is_found_and_the_next_pull_mends_it(host: str) -> None:
     blob.write_bytes(b'{"top_k":8}')
     result = CliRunner().invoke(cli, ["verify", name])
     assert result.exit_code == 1
-    assert f"{name}: its params ({digest}) is damaged" in result.stdout
+    assert f"{name}: its params ({digest}) is damaged, and taken away" in result.stdout
     headrace("pull", name)
     assert headrace("verify", name).stdout == f"{name} is whole.\n"
 

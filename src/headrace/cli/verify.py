@@ -14,7 +14,7 @@ from headrace.cli._progress import progress
 def command(models: tuple[str, ...]) -> None:
     """Read all files of MODELS (default: of all that Headrace keeps), and compare them with their digests.
 
-    Ends with 1 where something is wrong: `headrace pull` then fetches it anew.
+    What is damaged is taken away, so that `headrace pull` fetches it anew; the command then ends with 1.
     """
     from headrace.library.home import own_store
     from headrace.library.names import Name
@@ -23,7 +23,7 @@ def command(models: tuple[str, ...]) -> None:
     for name in [*map(Name.parse, models)] or store.names():
         wrong = store.verify(name, progress(str(name)))
         for layer, problem in wrong:
-            click.echo(f"{name}: its {layer.kind} ({layer.digest}) is damaged: {problem}")
+            click.echo(f"{name}: its {layer.kind} ({layer.digest}) is damaged, and taken away: {problem}")
             store.drop(layer)
         damaged = damaged or bool(wrong)
         if not wrong:
