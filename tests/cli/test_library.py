@@ -108,6 +108,15 @@ def test_made_from_flags_and_run_by_its_name() -> None:
     assert whole.startswith(cut.strip())
 
 
+def test_what_is_missing_is_pulled_to_be_run(host: str, shelf: Shelf) -> None:
+    answer = headrace("run", f"{host}/library/small", "--no-log", "--tools", "builtin", "What is 2 + 2?")
+    assert "pulling manifest" in answer.stderr
+    assert answer.stdout == headrace("run", "nano", "--no-log", "What is 2 + 2?").stdout
+    shelf.asked.clear()
+    headrace("run", f"{host}/library/small", "--no-log", "What is 2 + 2?")
+    assert shelf.asked == []
+
+
 def test_made_from_a_modelfile(tmp_path: Path) -> None:
     folder = tmp_path / "made"
     folder.mkdir()

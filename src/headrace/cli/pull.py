@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from headrace.cli._steps import steps
+from headrace.cli._fetching import fetch
 
 
 @click.command("pull")
@@ -17,14 +17,6 @@ def command(model: str, insecure: bool) -> None:
     repository at Hugging Face with its quantisation (hf.co/LiquidAI/LFM2-8B-A1B-GGUF:Q4_0). A pull that was ended goes
     on where it was.
     """
-    from headrace.library import family
-    from headrace.library.home import own_store
     from headrace.library.names import Name
-    from headrace.library.pull import pull
 
-    name, store = Name.parse(model, insecure=insecure), own_store()
-    if (license_ := family.license_of(name)) and not store.has_model(name):
-        click.echo(f"{name} is published under the {license_}: {family.LICENSE_URL}", err=True)
-    with steps() as report:
-        pull(name, store, report)
-    store.collect()
+    fetch(Name.parse(model, insecure=insecure))
