@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -193,7 +194,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         self.left = int(self.headers["content-length"] or 0)
-        registry, (path, query) = self.registry, (self.path.partition("?")[0], parse_qs(urlsplit(self.path).query))
+        registry, (_, _, path, query_text, _) = self.registry, urlsplit(self.path)  # whole addresses come to a proxy
+        query = parse_qs(query_text)
         with registry.guard:
             registry.asked.append(f"{self.command} {self.path}")
         if self.is_storage:
@@ -427,7 +429,7 @@ class NoTime:
 
 
 @contextmanager
-def registry(**settings: Any) -> Iterator[Registry]:
+def registry(tls: ssl.SSLContext | None = None, **settings: Any) -> Iterator[Registry]:
     """One that runs. At its end, nothing that was for it alone must have come to the storage."""
     registry = Registry(**settings)
     servers = [
@@ -435,6 +437,9 @@ def registry(**settings: Any) -> Iterator[Registry]:
         for is_storage in (False, True)
     ]
     registry.url, registry.storage = (f"http://127.0.0.1:{server.server_port}" for server in servers)
+    if tls:
+        registry.url = registry.url.replace("http:", "https:")
+        servers[0].socket = tls.wrap_socket(servers[0].socket, server_side=True)
     threads = [threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True) for server in servers]
     for thread in threads:
         thread.start()
