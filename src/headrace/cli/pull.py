@@ -14,8 +14,8 @@ def command(model: str, insecure: bool) -> None:
     """Fetch MODEL, or what of it is new, and check it.
 
     MODEL is a name as `headrace list --available` has them, one of Ollama's registry (maternion/lfm2:8b), or a GGUF
-    repository at Hugging Face with its quantisation (hf.co/LiquidAI/LFM2-8B-A1B-GGUF:Q4_0). A pull that was ended goes
-    on where it was.
+    repository at Hugging Face with its quantisation (hf.co/LiquidAI/LFM2-8B-A1B-GGUF:Q4_0); one of safetensors
+    (hf.co/LiquidAI/LFM2-8B-A1B) goes into Hugging Face's cache. A pull that was ended goes on where it was.
     """
     from headrace.library.names import Name
 

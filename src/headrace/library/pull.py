@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Final
 
-from headrace.errors import FileInvalid, Unsupported
-from headrace.library import family
-from headrace.library.files import room_for
+from headrace.errors import FileInvalid, Forbidden, RequestInvalid, Unsupported
+from headrace.library import family, hub, room
 from headrace.library.manifest import Layer, Manifest, parse
 from headrace.library.names import Name
 from headrace.library.progress import Progress, Report, short, unwatched
@@ -21,75 +19,96 @@ from headrace.library.registry.client import DEFAULTS, Options, Place, Registry,
 from headrace.library.registry.fetch import Fetch, Incoming
 from headrace.library.store import Store
 from headrace.library.writing import Writing
-from headrace.machine import cache_folder
 
 MODELS: Final = ("model", "tensor")  # kinds of layers, of which a model has one at least
 SHOWN_BYTES: Final = 64 << 20  # checked, between two reports
 
 
-def pull(name: Name, store: Store, report: Report = unwatched, options: Options = DEFAULTS) -> Manifest:
+def pull(name: Name, store: Store, report: Report = unwatched, options: Options = DEFAULTS) -> Manifest | None:
     """Brings a model into `store`, or up to date there. What is there already is not fetched again.
 
-    A short name of the family comes from where `family` says, and keeps its name. `report` is called in this thread;
-    what it raises ends the pull. Raises Offline, Unreachable, Forbidden, ModelNotFound, RequestInvalid, Unsupported,
-    FileInvalid, StoreRefused, ServerFailed.
+    A short name of the family comes from where `family` says, and keeps its name. A folder of safetensors at Hugging
+    Face goes into its cache, and has no manifest: then None is given. `report` is called in this thread; what it raises
+    ends the pull. Raises Offline, Unreachable, Forbidden, ModelNotFound, RequestInvalid, Unsupported, FileInvalid,
+    StoreRefused, ServerFailed.
     """
     source = family.source(name)
     with connect(source, options) as registry:
         place = Place(source.repository, str(source))
         report(Progress("pulling manifest"))
-        manifest = parse(registry.manifest(place, source.tag), source)
-        if not any(map(manifest.of, MODELS)):
-            raise Unsupported(f"{source} is no model: {registry.host.name} has something else under this name")
-        with store.writing() as session:
-            session.keep(layer.digest for layer in manifest.blobs)
-            _check_room(store, manifest)
-            _Pull(registry, place, store, session, report).run(manifest.blobs)
-            report(Progress("writing manifest"))
-            session.put(name, manifest.raw)
+        found = _manifest(registry, place, source)
+        if isinstance(found, Manifest):
+            _install(name, store, found, _Pull(registry, place, store, report))
+    if isinstance(found, RequestInvalid):
+        hub.pull(source, report, otherwise=str(found))
     report(Progress("success"))
+    return found if isinstance(found, Manifest) else None
+
+
+def _manifest(registry: Registry, place: Place, source: Name) -> Manifest | RequestInvalid:
+    """Or Hugging Face's answer that a repository has no GGUF file which can be had so."""
+    try:
+        raw = registry.manifest(place, source.tag)
+    except Forbidden:
+        raise
+    except RequestInvalid as error:
+        if hub.may_have(source):
+            return error
+        raise
+    manifest = parse(raw, source)
+    if not any(map(manifest.of, MODELS)):
+        raise Unsupported(f"{source} is no model: {registry.host.name} has something else under this name")
     return manifest
+
+
+def _install(name: Name, store: Store, manifest: Manifest, blobs: _Pull) -> None:
+    with store.writing() as session:
+        session.keep(layer.digest for layer in manifest.blobs)
+        _check_room(store, manifest)
+        blobs.run(manifest.blobs, session)
+        blobs.report(Progress("writing manifest"))
+        session.put(name, manifest.raw)
 
 
 class _Pull:
     """The blobs of one model."""
 
-    def __init__(self, registry: Registry, place: Place, store: Store, session: Writing, report: Report) -> None:
+    def __init__(self, registry: Registry, place: Place, store: Store, report: Report) -> None:
         self._registry, self._place = registry, place
-        self._store, self._session, self._report = store, session, report
+        self._store, self.report = store, report
 
-    def run(self, layers: Sequence[Layer]) -> None:
+    def run(self, layers: Sequence[Layer], session: Writing) -> None:
         """What turns out damaged is fetched once more: an earlier download may have left it so."""
         missing = [layer for layer in layers if not self._store.has(layer)]
         for layer in layers:
             if layer not in missing:
-                self._report(Progress.of("pulling", layer, layer.size))
-        if missing and (damaged := self._round(missing)) and (still := self._round(damaged)):
+                self.report(Progress.of("pulling", layer, layer.size))
+        if missing and (damaged := self._round(missing, session)) and (still := self._round(damaged, session)):
             raise next(iter(still.values()))
 
-    def _round(self, layers: Iterable[Layer]) -> dict[Layer, FileInvalid]:
+    def _round(self, layers: Iterable[Layer], session: Writing) -> dict[Layer, FileInvalid]:
         """Fetches and checks; gives what is not what it should be. Locks are taken in the same order by everybody."""
         with ExitStack() as stack:
-            blobs = [self._incoming(layer, stack) for layer in sorted(layers, key=lambda layer: layer.digest)]
+            blobs = [self._incoming(layer, session, stack) for layer in sorted(layers, key=lambda layer: layer.digest)]
             blobs.sort(key=lambda blob: -blob.layer.size)
             Fetch(self._registry, self._place).run(blobs, self._show)
             return self._checked(blobs)
 
-    def _incoming(self, layer: Layer, stack: ExitStack) -> Incoming:
+    def _incoming(self, layer: Layer, session: Writing, stack: ExitStack) -> Incoming:
         def waiting() -> None:
-            self._report(Progress(f"waiting for another pull of {short(layer.digest)}"))
+            self.report(Progress(f"waiting for another pull of {short(layer.digest)}"))
 
-        partial = stack.enter_context(self._session.partial(layer.digest, layer.size, waiting=waiting))
+        partial = stack.enter_context(session.partial(layer.digest, layer.size, waiting=waiting))
         return Incoming(layer, partial)
 
     def _show(self, blob: Incoming) -> None:
-        self._report(Progress.of("pulling", blob.layer, blob.partial.received))
+        self.report(Progress.of("pulling", blob.layer, blob.partial.received))
 
     def _checked(self, blobs: Sequence[Incoming]) -> dict[Layer, FileInvalid]:
         damaged = dict[Layer, FileInvalid]()
         total, before = sum(blob.layer.size for blob in blobs), 0
         for blob in blobs:
-            self._report(Progress("verifying sha256 digest", None, total, before))
+            self.report(Progress("verifying sha256 digest", None, total, before))
             try:
                 blob.partial.commit(self._checking(before, total))
             except FileInvalid as error:
@@ -100,7 +119,7 @@ class _Pull:
     def _checking(self, before: int, total: int) -> Callable[[int, int], None]:
         def watch(done: int, _: int) -> None:
             if done % SHOWN_BYTES == 0:
-                self._report(Progress("verifying sha256 digest", None, total, before + done))
+                self.report(Progress("verifying sha256 digest", None, total, before + done))
 
         return watch
 
@@ -112,14 +131,4 @@ def _check_room(store: Store, manifest: Manifest) -> None:
         return
     fetched = sum(layer.size - store.received(layer) for layer in missing)
     packed = sum(layer.size for layer in missing if layer.kind in MODELS)
-    if _disk(store.root) == _disk(cache_folder()):
-        store.room_for(fetched + packed)
-    else:
-        store.room_for(fetched)
-        room_for(cache_folder(), packed)
-
-
-def _disk(folder: Path) -> int:
-    """That of the nearest folder above which is there."""
-    place = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    return place.stat().st_dev
+    room.check(store.root, fetched, packed)
