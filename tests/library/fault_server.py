@@ -65,6 +65,7 @@ class Registry:
     keys: list[str] = field(default_factory=list)  # whose signature was right
     served: int = 0  # bytes of blobs
     at_byte: tuple[int, threading.Event] | None = None  # set when so many were served
+    stops_at: int = 0  # bytes served, after which it sends nothing more
 
     def __post_init__(self) -> None:
         self.guard = threading.Lock()
@@ -344,8 +345,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def pour(self, body: bytes) -> None:
         for at in range(0, len(body), 4096):
+            if 0 < self.registry.stops_at <= self.registry.served:
+                return self.wait_for_the_end()
             self.wfile.write(body[at : at + 4096])
             self.registry.count(len(body[at : at + 4096]))
+        return None
 
     def endless(self) -> None:
         self.send_response(200)
