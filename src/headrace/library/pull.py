@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Final
 
-from headrace.errors import FileInvalid, Forbidden, RequestInvalid, Unsupported
+from headrace.errors import FileInvalid, Forbidden, ModelNotFound, RequestInvalid, Unsupported, UserError
 from headrace.library import family, hub, room
 from headrace.library.manifest import Layer, Manifest, parse
-from headrace.library.names import Name
+from headrace.library.names import TAG, Name
 from headrace.library.progress import Progress, Report, short, unwatched
 from headrace.library.registry.client import DEFAULTS, Options, Place, Registry, connect
 from headrace.library.registry.fetch import Fetch, Incoming
@@ -27,10 +27,10 @@ SHOWN_BYTES: Final = 64 << 20  # checked, between two reports
 def pull(name: Name, store: Store, report: Report = unwatched, options: Options = DEFAULTS) -> Manifest | None:
     """Brings a model into `store`, or up to date there. What is there already is not fetched again.
 
-    A short name of the family comes from where `family` says, and keeps its name. A folder of safetensors at Hugging
-    Face goes into its cache, and has no manifest: then None is given. `report` is called in this thread; what it raises
-    ends the pull. Raises Offline, Unreachable, Forbidden, ModelNotFound, RequestInvalid, Unsupported, FileInvalid,
-    StoreRefused, ServerFailed.
+    A short name of the family comes from where `family` says, and keeps its name. A repository of Hugging Face without
+    GGUF files goes into the cache of its own library (see `hub`), and gives None. `report` is called in this thread;
+    what it raises ends the pull. Raises Offline, Unreachable, Forbidden, ModelNotFound, RequestInvalid, Unsupported,
+    FileInvalid, StoreRefused, ServerFailed.
     """
     source = family.source(name)
     with connect(source, options) as registry:
@@ -39,20 +39,21 @@ def pull(name: Name, store: Store, report: Report = unwatched, options: Options 
         found = _manifest(registry, place, source)
         if isinstance(found, Manifest):
             _install(name, store, found, _Pull(registry, place, store, report))
-    if isinstance(found, RequestInvalid):
-        hub.pull(source, report, otherwise=str(found))
+    if not isinstance(found, Manifest):
+        hub.fetch(source, report, otherwise=str(found))
+        return None
     report(Progress("success"))
-    return found if isinstance(found, Manifest) else None
+    return found
 
 
-def _manifest(registry: Registry, place: Place, source: Name) -> Manifest | RequestInvalid:
-    """Or Hugging Face's answer that a repository has no GGUF file which can be had so."""
+def _manifest(registry: Registry, place: Place, source: Name) -> Manifest | UserError:
+    """Or what Hugging Face says of a repository that has no GGUF file to be had so: it may have safetensors."""
     try:
         raw = registry.manifest(place, source.tag)
     except Forbidden:
         raise
-    except RequestInvalid as error:
-        if hub.may_have(source):
+    except (ModelNotFound, RequestInvalid) as error:
+        if registry.host.is_hugging_face and source.tag.lower() == TAG:
             return error
         raise
     manifest = parse(raw, source)

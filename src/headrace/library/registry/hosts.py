@@ -60,7 +60,7 @@ def host_of(
     """The registry of this name, where it may be asked. Raises Offline; Forbidden for one that nobody allowed.
 
     HEADRACE_REGISTRIES and `also` list more, each `host[:port]`, with `=host` behind it for each that hands out its
-    tokens: "registry-1.docker.io=auth.docker.io, registry.example.com:5000". What is on this machine is always
+    tokens: "models.example.org=auth.example.org, registry.example.com:5000". What is on this machine is always
     allowed, and never encrypted. `plain` leaves out encryption elsewhere.
     """
     check_online(name, environment)
