@@ -1,172 +1,452 @@
-"""A registry on loopback that goes wrong on purpose, by a seed: what it does to each request is drawn beforehand.
+"""A registry on loopback that speaks the protocol rightly, and breaks it as it is told to.
 
-Beside it listens storage, to which it may send its clients; nobody may show that one a token.
+What goes wrong now and then is drawn from a seed, for each request to a blob anew, until `faults` of them were had: a
+client that keeps trying then gets everything. What is wrong for good is a setting: then it can get nothing.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
+import ssl
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
-from socketserver import BaseServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from headrace.library.manifest import CONFIG, DOCKER, OLLAMA, Layer, build, digest_of
+from headrace.library.registry.patience import Settings
 
-TOKEN = "t0k3n"
-# What becomes of an answer. Each may be followed by a good one, so a client that has patience comes to its end.
-PASSING = ("drop", "close", "short", "long", "early", "503", "429", "416", "elsewhere", "whole", "encoded", "shifted")
+# What may happen to a blob that is fetched. After all but the last three, what came is right as far as it came.
+PASSING = (
+    *("drop", "drop", "drop", "hang up", "garbage", "429", "503", "500", "416", "whole", "trickle", "says more"),
+    *("says less", "another range", "another total", "encoded", "surplus", "stall"),
+)
+WHILE_SENT = ("drop", "forget", "503", "429", "hang up", "lost answer")  # to one that is sent
+PATIENCE_S = 20.0  # for a client that should leave
 
 
 @dataclass
-class Shelf:
-    """What the registry has, what it did, and what is still to go wrong."""
+class Registry:
+    """Its contents, its character, and what it saw. `url` is set while it runs; `storage` is that of the second port,
+    to which blobs are redirected if `elsewhere`."""
 
-    manifests: dict[str, bytes] = field(default_factory=dict)  # by "repository:tag"
+    seed: int = 0
+    faults: int = 0  # that are still to be had
+    kinds: tuple[str, ...] = PASSING
+    corrupts: int = 0  # of them, at most, with a wrong byte
+    gives_ranges: bool = True
+    elsewhere: bool = False
+    location: str = ""  # where everything is redirected, instead
+    wants: str = ""  # "token", "key" (a signed request for one), "nothing" (that exists)
+    realm: str = ""  # its own, otherwise
+    token_uses: int = 10**9
+    retry_after: str = "1"
+    refuses: dict[str, int] = field(default_factory=dict)  # a part of a path, and the status that it is answered with
+    endless_manifests: bool = False
+    manifest_headers: dict[str, str] = field(default_factory=dict)
+
+    manifests: dict[str, bytes] = field(default_factory=dict)  # "a/b:latest" -> bytes
     blobs: dict[str, bytes] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)  # taken from the end, one for each request of a blob
-    damage: int = 0  # answers of blobs that still get a wrong byte
-    needs_token: bool = False
-    ranges: bool = True
-    realm: str = ""  # "" is the registry's own
-    asked: list[str] = field(default_factory=list)  # paths of blobs and manifests, in order
-    blob_bytes: int = 0  # that were sent of blobs
-    leaked: list[str] = field(default_factory=list)  # what was shown to storage
+    repositories: dict[str, set[str]] = field(default_factory=dict)  # which blobs are in which, of those pushed
+    uploads: dict[str, bytearray] = field(default_factory=dict)
+
+    url: str = ""
     storage: str = ""
-    guard: threading.Lock = field(default_factory=threading.Lock)
+    asked: list[str] = field(default_factory=list)  # "GET /v2/...", of both ports
+    leaks: list[str] = field(default_factory=list)  # Authorization that came to the storage
+    keys: list[str] = field(default_factory=list)  # whose signature was right
+    served: int = 0  # bytes of blobs
+    at_byte: tuple[int, threading.Event] | None = None  # set when so many were served
 
-    def add(self, place: str, *layers: tuple[str, bytes]) -> bytes:
-        """A model of these kinds of layers, under "repository:tag"."""
-        every = [(OLLAMA + kind, data) for kind, data in layers]
-        config = b'{"model_format":"gguf","n":%d}' % len(layers)
-        self.blobs |= {digest_of(data): data for _, data in [*every, (CONFIG, config)]}
-        raw = build(
-            Layer(CONFIG, digest_of(config), len(config)),
-            [Layer(kind, digest_of(data), len(data)) for kind, data in every],
-        )
-        self.manifests[place] = raw
-        return raw
+    def __post_init__(self) -> None:
+        self.guard = threading.Lock()
+        self.random = Random(self.seed)
+        self._tokens: dict[str, int] = {}
 
-    def draw(self, rng: Random, count: int, kinds: Sequence[str] = PASSING) -> None:
-        self.faults = rng.choices(kinds, k=count)
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).netloc
 
-    def fault(self) -> str:
+    def name(self, model: str = "a/b") -> str:
+        return f"{self.host}/{model}"
+
+    def keep(self, model: str = "a/b:latest", content: bytes = b"weights", **parts: bytes) -> bytes:
+        """A model; `parts` are further layers by their kind. Gives its manifest."""
+
+        def blob(data: bytes, media_type: str) -> Layer:
+            self.blobs[digest_of(data)] = data
+            return Layer(media_type, digest_of(data), len(data))
+
+        config = blob(b'{"model_format":"gguf"}', CONFIG)
+        layers = [blob(content, OLLAMA + "model")] + [blob(data, OLLAMA + kind) for kind, data in parts.items()]
+        self.manifests[model] = build(config, layers)
+        return self.manifests[model]
+
+    def draw(self, kinds: tuple[str, ...]) -> str:
+        """What goes wrong with this request, or ""."""
         with self.guard:
-            return self.faults.pop() if self.faults else ""
+            if not self.faults or self.random.random() < 0.3:
+                return ""
+            self.faults -= 1
+            if self.corrupts and self.random.random() < 0.3:
+                self.corrupts -= 1
+                return "corrupt"
+            return self.random.choice(kinds)
+
+    def below(self, size: int) -> int:
+        with self.guard:
+            return self.random.randrange(size) if size else 0
+
+    def give_token(self) -> str:
+        with self.guard:
+            token = f"token-{len(self._tokens)}"
+            self._tokens[token] = self.token_uses
+            return token
+
+    def lets_in(self, authorization: str | None) -> bool:
+        if not self.wants:
+            return True
+        with self.guard:
+            token = (authorization or "").removeprefix("Bearer ")
+            left = self._tokens.get(token, 0)
+            self._tokens[token] = left - 1
+            return left > 0 and self.wants != "nothing"
+
+    def count(self, size: int) -> None:
+        with self.guard:
+            self.served += size
+            if self.at_byte and self.served >= self.at_byte[0]:
+                self.at_byte[1].set()
+
+    def asks(self, part: str) -> list[str]:
+        """Requests with such a part, since `asked` was last cleared."""
+        return [line for line in self.asked if part in line]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    shelf: Shelf
+    disable_nagle_algorithm = True
+    registry: Registry
     is_storage = False
 
-    def log_message(self, format: str, *given: Any) -> None:  # noqa: A002 - the library's name
-        """Nothing."""
+    # --- answers
 
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        shelf, path = self.shelf, self.path.partition("?")[0]
-        if self.is_storage:
-            if shown := self.headers.get("authorization"):
-                shelf.leaked.append(shown)
-            self._blob(path.rpartition("/")[2], "")
-        elif path == "/token":
-            self._answer(200, json.dumps({"token": TOKEN}).encode(), {})
-        elif shelf.needs_token and self.headers.get("authorization") != f"Bearer {TOKEN}":
-            realm = shelf.realm or f"http://{self.headers['host']}/token"
-            self._answer(401, b"{}", {"www-authenticate": f'Bearer realm="{realm}",service="s",scope="pull"'})
-        elif "/manifests/" in path:
-            shelf.asked.append(path)
-            repository, _, tag = path.removeprefix("/v2/").partition("/manifests/")
-            raw = shelf.manifests.get(f"{repository}:{tag}")
-            self._answer(404 if raw is None else 200, raw or b"{}", {"content-type": DOCKER})
-        else:
-            shelf.asked.append(path)
-            self._blob(path.rpartition("/")[2], shelf.fault())
-
-    def _blob(self, digest: str, fault: str) -> None:
-        shelf = self.shelf
-        data = shelf.blobs.get(digest)
-        if data is None or fault == "416":
-            self._answer(416 if data else 404, b"{}", {})
-        elif fault in ("503", "429"):
-            self._answer(int(fault), b"{}", {"retry-after": "2"})
-        elif fault == "elsewhere":
-            self._answer(307, b"", {"location": f"{shelf.storage}/signed/{digest}"})
-        elif fault == "drop":
-            self.close_connection = True
-        else:
-            self._send(data, fault)
-
-    def _send(self, data: bytes, fault: str) -> None:
-        first, last = 0, len(data) - 1
-        asked = self.headers.get("range", "")
-        ranged = bool(asked) and self.shelf.ranges and fault != "whole"
-        if ranged:
-            first, last = map(int, asked.removeprefix("bytes=").split("-"))
-        body = bytearray(data[first : last + 1])
-        with self.shelf.guard:
-            if self.shelf.damage and body:
-                self.shelf.damage -= 1
-                body[len(body) // 2] ^= 1
-            self.shelf.blob_bytes += len(body)
-        said = first + (fault == "shifted")
-        headers = {"content-range": f"bytes {said}-{last}/{len(data)}"} if ranged else {}
-        if fault == "encoded":
-            headers["content-encoding"] = "gzip"
-        length = len(body) + {"short": 100, "long": -1, "early": 0}.get(fault, 0)
-        self.send_response(206 if ranged else 200)
-        for name, value in {**headers, "content-length": str(max(0, length))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if fault in ("close", "early"):
-            body = body[: len(body) // 3]
-            self.close_connection = True
-        if fault in ("short", "long"):
-            self.close_connection = True
-        self.wfile.write(bytes(body))
-
-    def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+    def reply(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)
-        for name, value in {**headers, "content-length": str(len(body))}.items():
-            self.send_header(name, value)
+        for name, text in {"content_length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), text)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
 
+    def refuse(self, status: int, **headers: str) -> None:
+        self.read_body()
+        if status in (429, 503):
+            headers.setdefault("retry_after", self.registry.retry_after)
+        self.reply(status, json.dumps({"errors": [{"code": "X", "message": f"it is {status}"}]}).encode(), **headers)
 
-class _Server(ThreadingHTTPServer):
+    def read_body(self, size: int | None = None) -> bytes:
+        """The next `size` bytes of the request's body, or all that is left."""
+        piece = self.rfile.read(self.left if size is None else min(size, self.left))
+        self.left -= len(piece)
+        return piece
+
+    def hang_up(self) -> None:
+        self.close_connection = True
+        self.wfile.flush()
+
+    def wait_for_the_end(self) -> None:
+        """Sends nothing more until the client leaves."""
+        self.close_connection = True
+        with suppress(OSError):
+            self.connection.settimeout(PATIENCE_S)
+            self.connection.recv(1)
+
+    # --- questions
+
+    def handle_one_request(self) -> None:
+        with suppress(ConnectionError, TimeoutError):
+            super().handle_one_request()
+            return
+        self.close_connection = True
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_POST(self) -> None:
+        self.answer()
+
+    def do_PATCH(self) -> None:
+        self.answer()
+
+    def do_PUT(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        self.left = int(self.headers["content-length"] or 0)
+        registry, (_, _, path, query_text, _) = self.registry, urlsplit(self.path)  # whole addresses come to a proxy
+        query = parse_qs(query_text)
+        with registry.guard:
+            registry.asked.append(f"{self.command} {self.path}")
+        if self.is_storage:
+            if authorization := self.headers["authorization"]:
+                registry.leaks.append(authorization)
+        elif path == "/token":
+            return self.token(query)
+        elif registry.location:
+            return self.reply(307, location=registry.location)
+        elif not registry.lets_in(self.headers["authorization"]):
+            return self.challenge()
+        for part, status in registry.refuses.items():
+            if part in f"{self.command} {self.path}":
+                return self.refuse(status)
+        return self.route(path, query)
+
+    def route(self, path: str, query: dict[str, list[str]]) -> None:
+        if found := re.fullmatch(r"/v2/([^/]+/[^/]+)/manifests/([^/]+)", path):
+            return self.put_manifest(*found.groups()) if self.command == "PUT" else self.manifest(*found.groups())
+        if found := re.fullmatch(r"/v2/([^/]+/[^/]+)/blobs/uploads/([^/]*)", path):
+            return self.upload(*found.groups(), query)
+        if found := re.fullmatch(r"/v2/[^/]+/[^/]+/blobs/([^/]+)", path):
+            return self.blob(found[1])
+        return self.refuse(404)
+
+    def challenge(self) -> None:
+        realm = self.registry.realm or f"{self.registry.url}/token"
+        header = f'Bearer realm="{realm}",service="fault server",scope="repository:a/b:pull,push repository:c/d:pull"'
+        self.refuse(401, www_authenticate=header)
+
+    def token(self, query: dict[str, list[str]]) -> None:
+        registry = self.registry
+        assert query["service"] == ["fault server"]
+        assert query["scope"] == ["repository:a/b:pull,push", "repository:c/d:pull"]
+        if registry.wants == "key" and not self.is_signed(query):
+            return self.refuse(401)
+        return self.reply(200, json.dumps({"token": registry.give_token()}).encode())
+
+    def is_signed(self, query: dict[str, list[str]]) -> bool:
+        """As Ollama's registry checks it, with a library of its own."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+
+        public, _, signature = (self.headers["authorization"] or "").partition(":")
+        if not public or "ts" not in query or len(query["nonce"][0]) < 20:
+            return False
+        key = load_ssh_public_key(f"ssh-ed25519 {public}".encode())
+        assert isinstance(key, Ed25519PublicKey)
+        empty = base64.b64encode(hashlib.sha256(b"").hexdigest().encode()).decode()
+        try:
+            key.verify(base64.b64decode(signature), f"GET,{self.registry.url}{self.path},{empty}".encode())
+        except InvalidSignature:
+            return False
+        self.registry.keys.append(public)
+        return True
+
+    def manifest(self, repository: str, tag: str) -> None:
+        raw = self.registry.manifests.get(f"{repository}:{tag}")
+        if raw is None:
+            return self.refuse(404)
+        if self.registry.endless_manifests:
+            return self.endless()
+        headers = {"content_type": DOCKER, "docker_content_digest": digest_of(raw), **self.registry.manifest_headers}
+        return self.reply(200, raw, **headers)
+
+    def put_manifest(self, repository: str, tag: str) -> None:
+        raw = self.read_body()
+        layers = json.loads(raw)
+        held = self.registry.repositories.get(repository, set())
+        if any(layer["digest"] not in held for layer in [layers["config"], *layers["layers"]]):
+            return self.refuse(400)
+        self.registry.manifests[f"{repository}:{tag}"] = raw
+        return self.reply(201, docker_content_digest=digest_of(raw))
+
+    # --- blobs that are fetched
+
+    def blob(self, digest: str) -> None:
+        registry = self.registry
+        if self.command == "HEAD":
+            held = {one for blobs in registry.repositories.values() for one in blobs}
+            return self.reply(200) if digest in held else self.refuse(404)
+        content = registry.blobs.get(digest)
+        if content is None:
+            return self.refuse(404)
+        if registry.elsewhere and not self.is_storage:
+            return self.reply(307, b"over there", location=f"{registry.storage}{self.path}?signature=secret")
+        return self.send(content, registry.draw(registry.kinds))
+
+    def send(self, content: bytes, fault: str) -> None:
+        match fault:
+            case "hang up":
+                return self.hang_up()
+            case "garbage":
+                self.wfile.write(b"\x00\xff this is no HTTP\r\n\r\n")
+                return self.hang_up()
+            case "429" | "503" | "500" | "403":
+                return self.refuse(int(fault))
+            case "416":
+                return self.reply(416, content_range=f"bytes */{len(content)}")
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["range"] or "")
+        ranged = bool(asked) and self.registry.gives_ranges and fault != "whole"
+        first, stop = (int(asked[1]), min(int(asked[2]) + 1, len(content))) if asked and ranged else (0, len(content))
+        return self.send_range(content, first, stop, ranged, fault)
+
+    def send_range(self, content: bytes, first: int, stop: int, ranged: bool, fault: str) -> None:
+        body, shift = content[first:stop], int(fault == "another range")
+        total = len(content) + int(fault == "another total")
+        length = len(body) + {"says more": 7, "says less": -1}.get(fault, 0)
+        headers = {"content-length": str(max(0, length))}
+        if ranged:
+            headers["content-range"] = f"bytes {first + shift}-{stop - 1 + shift}/{total}"
+        if fault == "encoded":
+            headers["content-encoding"] = "gzip"
+        if fault in ("surplus", "endless"):
+            headers["transfer-encoding"] = headers.pop("content-length") and "chunked"
+        self.send_response(206 if ranged else 200)
+        for name, text in headers.items():
+            self.send_header(name, text)
+        self.end_headers()
+        self.send_body(body, fault)
+
+    def send_body(self, body: bytes, fault: str) -> None:
+        cut = self.registry.below(len(body))
+        match fault:
+            case "drop":
+                self.pour(body[:cut])
+                self.hang_up()
+            case "stall":
+                self.pour(body[:cut])
+                self.wait_for_the_end()
+            case "trickle":
+                for at in range(cut, min(cut + 40, len(body))):
+                    self.pour(body[:cut] if at == cut else b"")
+                    self.pour(body[at : at + 1])
+                self.pour(body[min(cut + 40, len(body)) :])
+            case "corrupt" if body:
+                self.pour(body[:cut] + bytes([body[cut] ^ 1]) + body[cut + 1 :])
+            case "surplus":
+                self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body) + 5, body + b"extra"))
+            case "says more" | "says less":
+                self.pour(body)
+                self.hang_up()
+            case _:
+                self.pour(body)
+
+    def pour(self, body: bytes) -> None:
+        for at in range(0, len(body), 4096):
+            self.wfile.write(body[at : at + 4096])
+            self.registry.count(len(body[at : at + 4096]))
+
+    def endless(self) -> None:
+        self.send_response(200)
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        while True:  # until the client hangs up
+            self.wfile.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+
+    # --- blobs that are sent
+
+    def upload(self, repository: str, upload: str, query: dict[str, list[str]]) -> None:
+        registry, held = self.registry, self.registry.repositories.setdefault(repository, set())
+        if self.command == "POST":
+            if query.get("mount", [""])[0] in registry.repositories.get(query.get("from", [""])[0], set()):
+                held.add(query["mount"][0])
+                return self.reply(201)
+            upload = f"upload-{len(registry.uploads)}"
+            registry.uploads[upload] = bytearray()
+            return self.at(202, repository, upload)
+        fault = registry.draw(WHILE_SENT)
+        if fault in ("429", "503"):
+            return self.refuse(int(fault))
+        if fault == "hang up":
+            return self.hang_up()
+        if fault == "forget":
+            registry.uploads.pop(upload, None)
+        if upload not in registry.uploads:
+            return self.refuse(404)
+        return self.receive(repository, upload, query, fault)
+
+    def receive(self, repository: str, upload: str, query: dict[str, list[str]], fault: str) -> None:
+        content = self.registry.uploads[upload]
+        if self.command == "GET":
+            return self.at(204, repository, upload)
+        if self.command == "PATCH":
+            first = int(self.headers["content-range"].partition("-")[0])
+            if first != len(content):
+                return self.refuse(416)
+            content += self.read_body(self.registry.below(self.left) if fault == "drop" else None)
+            return self.hang_up() if fault in ("drop", "lost answer") else self.at(202, repository, upload)
+        digest = query["digest"][0]
+        if digest_of(bytes(content)) != digest:
+            return self.refuse(400)
+        self.registry.blobs[digest] = bytes(content)
+        self.registry.repositories[repository].add(digest)
+        return self.hang_up() if fault in ("drop", "lost answer") else self.reply(201)
+
+    def at(self, status: int, repository: str, upload: str) -> None:
+        location = f"/v2/{repository}/blobs/uploads/{upload}?_state=x"  # relative, as it may be
+        received = f"0-{max(0, len(self.registry.uploads[upload]) - 1)}"
+        self.reply(status, location=location, range=received, **({"content_length": "0"} if status == 204 else {}))
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+class Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 64
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is none of ours."""
+    def handle_error(self, *_: Any) -> None:
+        """A client that leaves is none."""
+
+
+# So that a client finds many parts in small blobs, and gives up after more tries than a server has faults.
+HASTY = Settings(
+    connections=4, part_bytes=16 << 10, chunk_bytes=16 << 10, stall_s=0.5, first_tries=60, tries=60, worthwhile_bytes=1
+)
+
+
+class NoTime:
+    """A clock on which waits take no time: it only knows how long they would have been."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def now(self) -> float:
+        return sum(self.waits)
+
+    def wait(self, stop: threading.Event, seconds: float) -> None:  # noqa: ARG002
+        self.waits.append(seconds)
 
 
 @contextmanager
-def registry(shelf: Shelf) -> Iterator[str]:
-    """Its host and port, while it listens."""
-    own = _Server(("127.0.0.1", 0), type("Own", (_Handler,), {"shelf": shelf}))
-    storage = _Server(("127.0.0.1", 0), type("Storage", (_Handler,), {"shelf": shelf, "is_storage": True}))
-    shelf.storage = f"http://127.0.0.1:{storage.server_port}"
-    threads = [threading.Thread(target=_serve, args=(each,), daemon=True) for each in (own, storage)]
+def registry(tls: ssl.SSLContext | None = None, **settings: Any) -> Iterator[Registry]:
+    """One that runs. At its end, nothing that was for it alone must have come to the storage."""
+    registry = Registry(**settings)
+    servers = [
+        Server(("127.0.0.1", 0), type("Handler", (Handler,), {"registry": registry, "is_storage": is_storage}))
+        for is_storage in (False, True)
+    ]
+    registry.url, registry.storage = (f"http://127.0.0.1:{server.server_port}" for server in servers)
+    if tls:
+        registry.url = registry.url.replace("http:", "https:")
+        servers[0].socket = tls.wrap_socket(servers[0].socket, server_side=True)
+    threads = [threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True) for server in servers]
     for thread in threads:
         thread.start()
     try:
-        yield f"127.0.0.1:{own.server_port}"
+        yield registry
     finally:
-        for each in (own, storage):
-            each.shutdown()
-            each.server_close()
-        for thread in threads:
-            thread.join()
-
-
-def _serve(server: BaseServer) -> None:
-    with suppress(OSError):
-        server.serve_forever(poll_interval=0.01)
+        for server in servers:
+            server.shutdown()
+            server.server_close()
+    assert registry.leaks == []

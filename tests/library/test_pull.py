@@ -1,262 +1,500 @@
-"""A pull brings what the registry has, whole or not at all, whatever goes wrong on the way."""
+"""Pulls from a registry that does what it should, and from registries that do one thing wrong."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
-from collections.abc import Iterator
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from random import Random
-from threading import Event
+from typing import Any
 
 import pytest
 
-from headrace.errors import FileInvalid, Forbidden, HeadraceError, ModelNotFound, Offline, ServerFailed, StoreRefused
-from headrace.library.manifest import digest_of
+from headrace.errors import (
+    FileInvalid,
+    Forbidden,
+    HeadraceError,
+    ModelNotFound,
+    ServerFailed,
+    StoreRefused,
+    Unreachable,
+    Unsupported,
+)
+from headrace.library import files
+from headrace.library.manifest import Layer, digest_of, parse
 from headrace.library.names import Name
 from headrace.library.progress import Progress
 from headrace.library.pull import pull
 from headrace.library.registry.client import Options
-from headrace.library.registry.patience import Settings
 from headrace.library.store import Store
-from tests.library.fault_server import PASSING, Shelf, registry
+from tests.library.fault_server import HASTY, PASSING, NoTime, Registry, registry
 
-WEIGHTS = Random(7).randbytes(300_000)
-LAYERS = (("model", WEIGHTS), ("params", b'{"temperature":0.3}'), ("license", b"Free." * 900))
-PART_BYTES = 16 << 10
-
-
-class Hasty:
-    """A clock that waits for nothing, and counts what it was asked to wait."""
-
-    def __init__(self) -> None:
-        self.waited: list[float] = []
-
-    def now(self) -> float:
-        return sum(self.waited)
-
-    def wait(self, stop: Event, seconds: float) -> None:  # noqa: ARG002 - the protocol's signature
-        self.waited.append(seconds)
-
-
-def options(clock: Hasty | None = None, **settings: float) -> Options:
-    given = Settings(**{"part_bytes": PART_BYTES, "connections": 3, "stall_s": 20.0, **settings})  # type: ignore[arg-type]
-    return Options(settings=given, clock=clock or Hasty())
-
-
-@pytest.fixture
-def shelf() -> Shelf:
-    shelf = Shelf()
-    shelf.add("library/tiny:latest", *LAYERS)
-    return shelf
-
-
-@pytest.fixture
-def host(shelf: Shelf) -> Iterator[str]:
-    with registry(shelf) as found:
-        yield found
+CONTENT = Random(1).randbytes(100_000)
+OPTIONS = Options(settings=HASTY)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "models")
+    return Store(tmp_path / "store")
 
 
-def tiny(host: str) -> Name:
-    return Name.parse(f"{host}/library/tiny")
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "cache"))
 
 
-def is_whole(store: Store, name: Name) -> bool:
-    return store.has_model(name) and not store.verify(name)
+@pytest.fixture
+def source() -> Iterator[Registry]:
+    with registry() as found:
+        found.keep(content=CONTENT, license=b"be nice", system=b"")
+        yield found
 
 
-def test_what_it_brings_and_what_it_tells(host: str, shelf: Shelf, store: Store) -> None:
+def fetch(source: Registry, store: Store, model: str = "a/b", **settings: Any) -> list[Progress]:
     steps = list[Progress]()
-    manifest = pull(tiny(host), store, steps.append, options())
-    assert manifest.raw == shelf.manifests["library/tiny:latest"]
-    assert is_whole(store, tiny(host))
-    said = [step.status for step in steps]
-    assert said[0] == "pulling manifest"
-    assert said[-2:] == ["writing manifest", "success"]
-    assert "verifying sha256 digest" in said
-    last = {step.digest: step for step in steps if step.digest}
-    assert all(step.total == step.completed for step in last.values())
-    assert last.keys() == shelf.blobs.keys()
+    options = Options(**{"settings": HASTY, "clock": NoTime(), **settings})
+    pull(Name.parse(source.name(model)), store, steps.append, options)
+    return steps
 
 
-def test_a_second_pull_moves_no_blob(host: str, shelf: Shelf, store: Store) -> None:
-    pull(tiny(host), store, options=options())
-    shelf.asked.clear()
-    pull(tiny(host), store, options=options())
-    assert shelf.asked == ["/v2/library/tiny/manifests/latest"]
+def check(store: Store, source: Registry, model: str = "a/b:latest") -> None:
+    """All is there, byte for byte, and nothing else is left."""
+    manifest = store.manifest(Name.parse(f"{source.host}/{model}"))
+    assert manifest.raw == source.manifests[model]
+    for layer in manifest.blobs:
+        assert store.blob(layer.digest).read_bytes() == source.blobs[layer.digest]
+    assert [path for path in (store.root / "partial").iterdir() if path.suffix != ".lock"] == []
 
 
-def test_of_a_changed_model_only_what_is_new(host: str, shelf: Shelf, store: Store) -> None:
-    pull(tiny(host), store, options=options())
-    shelf.asked.clear()
-    shelf.add("library/tiny:latest", ("model", WEIGHTS), ("system", b"Be brief."), ("license", b"Free." * 900))
-    pull(tiny(host), store, options=options())
-    assert [path.rpartition("/")[2] for path in shelf.asked[1:]] == [digest_of(b"Be brief.")]
-    assert is_whole(store, tiny(host))
+def test_a_pull_in_ollamas_words(store: Store, source: Registry) -> None:
+    steps = fetch(source, store)
+    check(store, source)
+    model = parse(source.manifests["a/b:latest"], "").of("model")[0]
+    assert steps[0].fields() == {"status": "pulling manifest"}
+    assert [step.status for step in steps if step.digest is None] == (
+        ["pulling manifest", *["verifying sha256 digest"] * 4, "writing manifest", "success"]
+    )
+    of_model = [step for step in steps if step.digest == model.digest]
+    assert of_model[-1].fields() == {
+        "status": f"pulling {model.digest[7:19]}",
+        "digest": model.digest,
+        "total": 100_000,
+        "completed": 100_000,
+    }
+    assert sorted(step.completed or 0 for step in of_model) == [step.completed or 0 for step in of_model]
+    assert len(source.asks(f"GET /v2/a/b/blobs/{model.digest}")) == 7, "of 16 KiB each"
 
 
-def test_it_goes_on_where_it_was_ended(host: str, shelf: Shelf, store: Store) -> None:
-    class Enough(Exception):
+def test_a_second_pull_moves_the_manifest_alone(store: Store, source: Registry) -> None:
+    fetch(source, store)
+    source.asked.clear()
+    steps = fetch(source, store)
+    assert source.asked == ["GET /v2/a/b/manifests/latest"]
+    assert [step.completed for step in steps if step.digest] == [
+        layer.size for layer in parse(source.manifests["a/b:latest"], "").blobs
+    ]
+
+
+def test_a_changed_model_moves_the_changed_layers_alone(store: Store, source: Registry) -> None:
+    fetch(source, store)
+    source.asked.clear()
+    source.keep(content=CONTENT, license=b"be very nice", system=b"")
+    fetch(source, store)
+    check(store, source)
+    assert source.asked == ["GET /v2/a/b/manifests/latest", f"GET /v2/a/b/blobs/{digest_of(b'be very nice')}"]
+
+
+def test_a_short_name_of_the_family_comes_from_its_source(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with registry() as source:
+        source.keep("LiquidAI/LFM2-350M-GGUF:Q4_0")
+        there = Name(source.host, "LiquidAI", "LFM2-350M-GGUF", "Q4_0")
+        monkeypatch.setattr("headrace.library.family.source", lambda _: there)
+        monkeypatch.setattr(Name, "repository", "LiquidAI/LFM2-350M-GGUF")
+        pull(Name.parse("lfm2:350m"), store, options=OPTIONS)
+        assert store.names() == [Name.parse("lfm2:350m")]
+        assert source.asked[0] == "GET /v2/LiquidAI/LFM2-350M-GGUF/manifests/Q4_0"
+
+
+def test_what_comes_from_elsewhere_comes_without_our_token(store: Store) -> None:
+    with registry(elsewhere=True, wants="token") as source:  # which checks that itself
+        source.keep(content=CONTENT)
+        fetch(source, store)
+        check(store, source)
+
+
+def test_a_registry_that_is_not_there(store: Store) -> None:
+    with registry() as source:
         pass
-
-    def until_half(step: Progress) -> None:
-        if step.digest == digest_of(WEIGHTS) and (step.completed or 0) > len(WEIGHTS) // 2:
-            raise Enough
-
-    with pytest.raises(Enough):
-        pull(tiny(host), store, until_half, options(connections=1))
-    assert not store.has_model(tiny(host))
-    before, shelf.blob_bytes = shelf.blob_bytes, 0
-    pull(tiny(host), store, options=options())
-    assert is_whole(store, tiny(host))
-    assert before > len(WEIGHTS) // 2
-    assert shelf.blob_bytes < len(WEIGHTS), "what was there is not fetched again"
-
-
-def test_a_registry_without_ranges(host: str, shelf: Shelf, store: Store) -> None:
-    shelf.ranges = False
-    pull(tiny(host), store, options=options())
-    assert is_whole(store, tiny(host))
-    assert len(shelf.asked) == 1 + len(shelf.blobs), "each blob in one stream"
-
-
-def test_a_token_is_fetched_and_shown_to_nobody_else(host: str, shelf: Shelf, store: Store) -> None:
-    shelf.needs_token = True
-    shelf.faults = ["elsewhere"] * 9
-    pull(tiny(host), store, options=options())
-    assert is_whole(store, tiny(host))
-    assert not shelf.faults
-    assert shelf.leaked == []
-
-
-def test_a_realm_of_others_gets_nothing(host: str, shelf: Shelf, store: Store) -> None:
-    shelf.needs_token, shelf.realm = True, f"{shelf.storage}/token"
-    with pytest.raises(ServerFailed, match="does not speak for it"):
-        pull(tiny(host), store, options=options())
-
-
-def test_it_waits_as_long_as_it_is_asked_to(host: str, shelf: Shelf, store: Store) -> None:
-    clock, shelf.faults = Hasty(), ["429"]
-    pull(tiny(host), store, options=options(clock))
-    assert clock.waited == [2.0]
-
-
-def test_damage_is_found_and_mended_once(host: str, shelf: Shelf, store: Store) -> None:
-    shelf.damage = 1
-    pull(tiny(host), store, options=options())
-    assert is_whole(store, tiny(host))
-
-
-def test_damage_that_stays_is_told_with_both_digests(host: str, shelf: Shelf, store: Store) -> None:
-    shelf.damage = 10_000
-    with pytest.raises(FileInvalid, match=r"sha256:[0-9a-f]{64}.*sha256:[0-9a-f]{64}"):
-        pull(tiny(host), store, options=options())
+    clock = NoTime()
+    with pytest.raises(Unreachable, match=r"nothing answers at 127.0.0.1 \(Connection refused\): look at the network"):
+        pull(Name.parse(source.name()), store, options=Options(clock=clock))
+    assert len(clock.waits) == 3
+    assert 0.25 <= clock.waits[0] <= 0.5 <= clock.waits[1] <= 1.0 <= clock.waits[2] <= 2.0
     assert store.names() == []
 
 
-def test_a_blob_that_is_not_there(host: str, shelf: Shelf, store: Store) -> None:
-    del shelf.blobs[digest_of(WEIGHTS)]
-    with pytest.raises(ServerFailed, match="which the manifest names"):
-        pull(tiny(host), store, options=options())
-    assert store.names() == []
+def test_a_model_that_is_not_there(store: Store, source: Registry) -> None:
+    with pytest.raises(ModelNotFound, match=re.escape(f"{source.host} has no {source.name('a/c')}: it is 404")):
+        fetch(source, store, "a/c")
+    assert len(source.asked) == 1, "an answer is no reason to ask again"
 
 
-def test_a_model_that_is_not_there(host: str, store: Store) -> None:
-    with pytest.raises(ModelNotFound, match="look at its spelling"):
-        pull(Name.parse(f"{host}/library/other"), store, options=options())
+def test_what_is_no_model(store: Store, source: Registry) -> None:
+    raw = source.manifests["a/b:latest"].replace(b"ollama.image.model", b"other.image.layer")
+    source.manifests["a/b:latest"] = raw
+    with pytest.raises(Unsupported, match="is no model"):
+        fetch(source, store)
+    assert not source.served
+
+
+# --- one thing goes wrong, and passes
 
 
 @pytest.mark.parametrize(
-    "raw",
-    [
-        b"[]",
-        b"{" * 5000,
-        b'{"schemaVersion":2,"layers":[]}',
-        b'{"schemaVersion":2,"config":{"mediaType":"x","digest":"sha256:../../etc","size":1},"layers":[]}',
-        b'{"schemaVersion":2,"layers":[{"mediaType":"application/vnd.ollama.image.model","digest":"sha256:'
-        + b"0" * 64
-        + b'","size":9223372036854775807}]}',
-        b" " * (5 << 20),
-    ],
-    ids=["a list", "deep", "nothing", "traversal", "absurd size", "huge"],
+    "kind",
+    [*dict.fromkeys(PASSING), "corrupt"],
 )
-def test_a_manifest_that_is_none(raw: bytes, host: str, shelf: Shelf, store: Store) -> None:
-    shelf.manifests["library/tiny:latest"] = raw
-    with pytest.raises(HeadraceError):
-        pull(tiny(host), store, options=options())
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
+def test_it_is_asked_again(store: Store, kind: str, elsewhere: bool) -> None:
+    many = 1 if kind in ("corrupt", "stall") else 3
+    with registry(faults=many, kinds=(kind,), elsewhere=elsewhere, seed=len(kind)) as source:
+        source.keep(content=CONTENT)
+        fetch(source, store)
+        check(store, source)
+        assert source.faults < many, "it has gone wrong"
+
+
+@pytest.mark.parametrize("kinds", [("drop",), ("drop", "stall"), ("whole",), ("trickle", "surplus")])
+def test_without_ranges_it_comes_in_one_stream(store: Store, kinds: tuple[str, ...]) -> None:
+    with registry(faults=4, kinds=kinds, gives_ranges=False) as source:
+        source.keep(content=CONTENT)
+        fetch(source, store)
+        check(store, source)
+        assert len(source.asks(digest_of(CONTENT))) <= 5
+
+
+def test_storage_that_refuses_an_address_that_expired_is_asked_with_another(store: Store) -> None:
+    with registry(faults=3, kinds=("403",), elsewhere=True) as source:
+        source.keep(content=CONTENT)
+        fetch(source, store)
+        check(store, source)
+
+
+def test_a_registry_is_given_the_time_that_it_asks_for(store: Store) -> None:
+    clock = NoTime()
+    with registry(faults=2, kinds=("429",), retry_after="120") as source:
+        source.keep(content=b"short")
+        fetch(source, store, clock=clock)
+    assert clock.waits == [120, 120]
+
+
+def test_a_registry_that_asks_for_too_much_time(store: Store, source: Registry) -> None:
+    source.refuses["manifests"], source.retry_after = 503, "3600"
+    with pytest.raises(ServerFailed, match=r"it is 503 \(it asks for 3600 seconds of patience\): try again later"):
+        fetch(source, store)
+
+
+@pytest.mark.parametrize(("worthwhile", "ends"), [(1, True), (1 << 30, False)], ids=["some", "too few"])
+def test_a_server_that_is_too_slow_is_left_and_its_bytes_are_kept(
+    store: Store, source: Registry, worthwhile: int, ends: bool
+) -> None:
+    """On a clock that stands still, whatever comes is too slow if so much is wanted within no time."""
+    source.keep(content=CONTENT * 10)
+    slow = replace(HASTY, slow_s=0, slow_bytes=1 << 30, worthwhile_bytes=worthwhile, tries=3, part_bytes=1 << 30)
+    if ends:
+        fetch(source, store, settings=slow)
+        check(store, source)
+    else:
+        with pytest.raises(ServerFailed, match=r"has sent only [0-9]+ bytes in 0 seconds: try again later"):
+            fetch(source, store, settings=slow)
+        assert store.received(Layer("", digest_of(CONTENT * 10), len(CONTENT) * 10)) > 0
+
+
+# --- one thing goes wrong, and stays
+
+
+def test_a_blob_with_another_digest_is_fetched_twice_and_not_installed(store: Store, source: Registry) -> None:
+    digest, other = digest_of(CONTENT), bytes(100_000)
+    source.blobs[digest] = other
+    with pytest.raises(FileInvalid, match=f"{digest}: what was received has the digest {digest_of(other)}"):
+        fetch(source, store)
+    assert len(source.asks(digest)) == 14
     assert store.names() == []
-    assert not any(path.is_file() for path in store.blobs.glob("*"))
+    assert not store.blob(digest).exists()
+    assert store.blob(digest_of(b"be nice")).exists(), "what is right stays"
 
 
-def test_a_full_disk_is_a_sentence_and_no_loss(host: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    written, real = 0, os.pwrite
-
-    def full(handle: int, data: bytes, at: int) -> int:
-        nonlocal written
-        written += len(data)
-        if written > len(WEIGHTS) // 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return real(handle, data, at)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full)
-        with pytest.raises(StoreRefused, match=r"No space left|room"):
-            pull(tiny(host), store, options=options())
+@pytest.mark.parametrize("size", [0, 50_000, 99_999, 100_001, 200_000])
+@pytest.mark.parametrize("ranges", [False, True], ids=["whole", "ranges"])
+def test_a_blob_of_another_size_is_not_installed(store: Store, size: int, ranges: bool) -> None:
+    with registry(gives_ranges=ranges) as source:
+        source.keep(content=CONTENT)
+        source.blobs[digest_of(CONTENT)] = Random(2).randbytes(size)
+        with pytest.raises(ServerFailed, match=r"100000|bytes 0 to"):
+            fetch(source, store)
     assert store.names() == []
-    pull(tiny(host), store, options=options())
-    assert is_whole(store, tiny(host))
 
 
-def test_room_is_looked_for_first(host: str, shelf: Shelf, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(size_bytes: int) -> None:
-        raise StoreRefused(f"there is no room for {size_bytes}")
+HOPELESS: dict[str, tuple[Callable[[Registry], Any], type[HeadraceError], str]] = {
+    "a blob that is missing": (
+        lambda r: r.blobs.pop(digest_of(CONTENT)),
+        ServerFailed,
+        "has no blob sha256:[0-9a-f]{64}, which the manifest names",
+    ),
+    "a manifest without end": (
+        lambda r: setattr(r, "endless_manifests", True),
+        ServerFailed,
+        "more than 4194304 bytes",
+    ),
+    "a manifest of another digest": (
+        lambda r: r.manifest_headers.update(docker_content_digest=digest_of(b"")),
+        ServerFailed,
+        "gives the manifest's digest as sha256:e3b0c442",
+    ),
+    "a manifest that is a page": (lambda r: r.manifests.update({"a/b:latest": b"<html>"}), FileInvalid, "is not JSON"),
+    "a digest that is a path": (
+        lambda r: r.manifests.update({"a/b:latest": _with(r, digest="sha256:../../../../etc/passwd")}),
+        FileInvalid,
+        "digest should be sha256: and 64 digits",
+    ),
+    "a size without measure": (
+        lambda r: r.manifests.update({"a/b:latest": _with(r, size=1 << 60)}),
+        FileInvalid,
+        "size should be from 0 to",
+    ),
+    "a size beyond the disk": (
+        lambda r: r.manifests.update({"a/b:latest": _with(r, size=1 << 41)}),
+        StoreRefused,
+        "GB are needed",
+    ),
+    "a registry that lets nobody in": (lambda r: setattr(r, "wants", "nothing"), Forbidden, "does not let us in"),
+    "a token from a stranger": (
+        lambda r: (setattr(r, "wants", "token"), setattr(r, "realm", "https://evil.example/token")),
+        ServerFailed,
+        "sends us to https://evil.example/token, which does not speak for it",
+    ),
+    "a token from an address that is none": (
+        lambda r: (setattr(r, "wants", "token"), setattr(r, "realm", "http://[::1")),
+        ServerFailed,
+        "names an address that is none",
+    ),
+    "a redirection to a file": (
+        lambda r: setattr(r, "location", "file:///etc/passwd"),
+        ServerFailed,
+        "sends us to file:///etc/passwd, which is not encrypted",
+    ),
+    "a redirection in a circle": (lambda r: setattr(r, "location", "/v2/round"), ServerFailed, "on and on"),
+    "a redirection with a password": (
+        lambda r: setattr(r, "location", "http://me:secret@127.0.0.1/x"),
+        ServerFailed,
+        "which is no address to follow",
+    ),
+    "a manifest from a stranger": (
+        lambda r: setattr(r, "location", "https://evil.example/v2/a/b/manifests/latest"),
+        ServerFailed,
+        "which does not speak for it",
+    ),
+    "a registry that is broken": (lambda r: r.refuses.update(blobs=500), ServerFailed, "answers with the status 500"),
+    "a registry that refuses": (lambda r: r.refuses.update(blobs=403), Forbidden, "does not let us at"),
+}
 
-    monkeypatch.setattr(store, "room_for", none)
-    with pytest.raises(StoreRefused, match="no room"):
-        pull(tiny(host), store, options=options())
-    assert shelf.blob_bytes == 0
+
+def _with(source: Registry, **fields: Any) -> bytes:
+    """The manifest with its first layer changed."""
+    manifest = json.loads(source.manifests["a/b:latest"])
+    manifest["layers"][0].update(fields)
+    return json.dumps(manifest).encode()
 
 
-def test_nothing_is_fetched_offline(host: str, shelf: Shelf, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HEADRACE_OFFLINE", "1")
-    with pytest.raises(Offline, match="HEADRACE_OFFLINE is set"):
-        pull(tiny(host), store, options=options())
-    assert shelf.asked == []
+@pytest.mark.parametrize(("spoil", "kind", "sentence"), HOPELESS.values(), ids=HOPELESS)
+def test_it_ends_in_a_sentence_and_nothing_is_installed(
+    spoil: Callable[[Registry], Any], kind: type[HeadraceError], sentence: str, store: Store, source: Registry
+) -> None:
+    spoil(source)
+    with pytest.raises(HeadraceError, match=sentence) as raised:
+        fetch(source, store)
+    assert type(raised.value) is kind
+    assert store.names() == []
 
 
-def test_a_registry_that_nobody_allowed(store: Store) -> None:
-    with pytest.raises(Forbidden, match="name it in HEADRACE_REGISTRIES"):
-        pull(Name.parse("registry.example.com/a/b"), store, options=options())
+# --- ends and beginnings
 
 
-def attempt(seed: int, shelf: Shelf, host: str, store: Store) -> None:
-    """With faults that pass: it comes to its end. With damage that may stay: whole, or not at all."""
-    rng = Random(seed)
-    shelf.ranges, shelf.needs_token = rng.random() < 0.8, rng.random() < 0.3
-    shelf.draw(rng, rng.randrange(12), PASSING)
-    shelf.damage = rng.choice((0, 0, 0, 1, 1, 50))
-    lasting = shelf.damage > 1
-    try:
-        pull(tiny(host), store, options=options(connections=rng.randrange(1, 5), tries=14, first_tries=14))
-    except FileInvalid:
-        assert lasting
-    for name in store.names():
-        assert is_whole(store, name)
-    assert lasting or store.has_model(tiny(host))
-    assert shelf.leaked == []
+class Left(BaseException):
+    """As Ctrl-C."""
 
 
-@pytest.mark.parametrize("seed", range(15))
-def test_nothing_corrupt_is_ever_installed(seed: int, shelf: Shelf, host: str, store: Store) -> None:
-    attempt(seed, shelf, host, store)
+def test_a_pull_that_is_left_goes_on_from_there(store: Store) -> None:
+    """Also while threads wait for a server that has stopped sending."""
+
+    def leave(step: Progress) -> None:
+        if step.total == len(CONTENT) and (step.completed or 0) > len(CONTENT) // 2:
+            raise Left
+
+    with registry(faults=2, kinds=("stall",)) as source:
+        source.keep(content=CONTENT)
+        patient = Options(settings=replace(HASTY, stall_s=600, part_bytes=8192), clock=NoTime())
+        with pytest.raises(Left):
+            pull(Name.parse(source.name()), store, leave, patient)
+        assert store.names() == []
+        before, source.faults, source.served = store.received(Layer("", digest_of(CONTENT), len(CONTENT))), 0, 0
+        fetch(source, store)
+        check(store, source)
+        assert source.served <= len(CONTENT) - before + len(b'{"model_format":"gguf"}')
+        assert before > len(CONTENT) // 2
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 300))
-def test_nothing_corrupt_is_ever_installed_in_the_long_run(seed: int, shelf: Shelf, host: str, store: Store) -> None:
-    attempt(seed, shelf, host, store)
+def test_what_the_power_took_is_fetched_again(store: Store, source: Registry) -> None:
+    """The journal says that bytes are there, and the disk has others."""
+    with pytest.raises(Left):
+        pull(Name.parse(source.name()), store, _left_when_received, Options(settings=HASTY, clock=NoTime()))
+    [partial] = [path for path in (store.root / "partial").iterdir() if path.stat().st_size == len(CONTENT)]
+    partial.write_bytes(bytes(len(CONTENT)))
+    fetch(source, store)
+    check(store, source)
+
+
+def _left_when_received(step: Progress) -> None:
+    if step.status.startswith("verifying"):
+        raise Left
+
+
+def test_a_second_pull_waits_for_the_first_and_moves_nothing(store: Store, source: Registry) -> None:
+    first = _Held()
+    one = threading.Thread(target=pull, args=(Name.parse(source.name()), store, first, OPTIONS))
+    one.start()
+    first.reached.wait(10)
+    steps = list[Progress]()
+
+    def release(step: Progress) -> None:
+        steps.append(step)
+        if step.status.startswith("waiting for another pull of "):
+            first.go_on.set()
+
+    pull(Name.parse(source.name()), store, release, OPTIONS)
+    one.join()
+    check(store, source)
+    assert any(step.status.startswith("waiting") for step in steps)
+    assert len(source.asks(digest_of(CONTENT))) == 7
+    assert source.served == len(CONTENT) + len(b"be nice") + len(b'{"model_format":"gguf"}')
+
+
+def test_a_second_pull_takes_over_from_a_first_that_ends(store: Store, source: Registry) -> None:
+    first = _Held(fails=True)
+    one = threading.Thread(target=first.pull, args=(source, store))
+    one.start()
+    first.reached.wait(10)
+    first.go_on.set()
+    fetch(source, store)
+    one.join()
+    check(store, source)
+
+
+class _Held:
+    """A report that stands still at the first byte until it may go on."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.reached, self.go_on, self.fails = threading.Event(), threading.Event(), fails
+
+    def __call__(self, step: Progress) -> None:
+        if step.total == len(CONTENT) and not self.reached.is_set():
+            self.reached.set()
+            self.go_on.wait(10)
+            if self.fails:
+                raise Left
+
+    def pull(self, source: Registry, store: Store) -> None:
+        with suppress(Left):
+            pull(Name.parse(source.name()), store, self, OPTIONS)
+
+
+# --- the disk
+
+
+def test_the_packed_copy_needs_room_too(store: Store, source: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 2 * len(CONTENT) + len(b"be nice") + len(b'{"model_format":"gguf"}') + files.SPARE_BYTES
+    usage = shutil.disk_usage(store.root.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free - 1))
+    with pytest.raises(StoreRefused, match=r"store has 0\.0 GB free, but 0\.0 GB are needed: free some space"):
+        fetch(source, store)
+    assert source.asks("blobs") == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+    fetch(source, store)
+    check(store, source)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    fetch(source, store)  # for which no room is needed
+
+
+def test_a_disk_that_becomes_full(store: Store, source: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was received stays, and once there is room the pull goes on."""
+    write, left = os.pwrite, iter([True] * 4)
+
+    def full(handle: int, data: bytes, offset: int) -> int:
+        if next(left, False):
+            return write(handle, data, offset)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(StoreRefused, match="there is no room left on this disk"):
+        fetch(source, store)
+    assert store.names() == []
+    assert any(store.received(layer) for layer in parse(source.manifests["a/b:latest"], "").blobs)
+    monkeypatch.setattr(os, "pwrite", write)
+    fetch(source, store)
+    check(store, source)
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path, source: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small file system of its own; where none may be mounted, writes that say so (as above)."""
+    monkeypatch.setattr("headrace.library.files.SPARE_BYTES", -(1 << 30))  # as if others had filled it meanwhile
+    source.keep(content=Random(3).randbytes(3 << 20), license=b"be nice")
+    with small_disk(tmp_path / "small", monkeypatch) as (folder, make_room):
+        store = Store(folder / "store")
+        with pytest.raises(StoreRefused, match="there is no room left on this disk"):
+            fetch(source, store)
+        assert store.names() == []
+        make_room()
+        fetch(source, store)
+        check(store, source)
+
+
+@contextmanager
+def small_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """A disk of 1 MiB, and what makes it one of 16."""
+    folder.mkdir()
+
+    def mount(options: str) -> bool:
+        with suppress(OSError):
+            command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+            return subprocess.run(command, capture_output=True).returncode == 0
+        return False
+
+    if mount("size=1m"):
+        try:
+            yield folder, lambda: _must(mount("remount,size=16m"))
+        finally:
+            subprocess.run(["umount", str(folder)], check=True)
+        return
+    write, left = os.pwrite, [1 << 20]
+
+    def limited(handle: int, data: memoryview, offset: int) -> int:
+        left[0] -= len(data)
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(handle, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", limited)
+    yield folder, lambda: left.__setitem__(0, 16 << 20)
+
+
+def _must(done: bool) -> None:
+    assert done

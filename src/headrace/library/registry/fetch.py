@@ -6,6 +6,7 @@ dealt out to whoever is free; if not, all that is missing comes in one stream, a
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from headrace.library.registry.patience import Passing, Stopped
 from headrace.library.registry.span import RangeRefused, Span, opened
 
 REPORT_S: Final = 0.1  # between two reports
-LEAVING_S: Final = 2.0  # that a thread has to notice that it is not wanted any more
+LEAVING_S: Final = 2.0  # that threads have to notice that they are not wanted any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Fetch:
         self._stop = registry.patience.stop
         self._change = Condition()
         self._parts: deque[Part] = deque()
+        self._running = 0  # threads
         self._busy = 0  # threads that have a part, and may find more
         self._writes = [Lock() for _ in range(registry.settings.connections)]  # one for each thread
         self._failure: BaseException | None = None
@@ -68,36 +70,39 @@ class Fetch:
                 self._parts.append(part)
         threads = [Thread(target=self._work, args=(lock,), daemon=True) for lock in self._writes]
         try:
+            self._running = len(threads)
             for thread in threads:
                 thread.start()
-            self._watch(threads, blobs, report)
+            self._watch(blobs, report)
         finally:
             self._leave(threads)
         if self._failure:
             raise self._failure
 
-    def _watch(self, threads: Sequence[Thread], blobs: Sequence[Incoming], report: Report) -> None:
+    def _watch(self, blobs: Sequence[Incoming], report: Report) -> None:
         shown = dict[str, int]()
         while True:
-            running = any(thread.is_alive() for thread in threads)
+            with self._change:
+                running = self._running
             for blob in blobs:
                 received = blob.partial.received
                 if shown.get(blob.layer.digest) != received:
                     shown[blob.layer.digest] = received
                     report(blob)
-            if not running:
+            if not running or self._failure:
                 return
             with self._change:
-                self._change.wait(REPORT_S)
+                self._change.wait_for(lambda: not self._running or self._failure, REPORT_S)
 
     def _leave(self, threads: Sequence[Thread]) -> None:
         """When it returns nothing is written any more, even if a thread still waits for a name to be resolved."""
         if not any(thread.is_alive() for thread in threads):
             return
         self._give_up()
+        until = time.monotonic() + LEAVING_S
         for thread in threads:
             if thread.ident is not None:
-                thread.join(LEAVING_S)
+                thread.join(max(0.0, until - time.monotonic()))
         for lock in self._writes:
             with lock:
                 pass
@@ -135,6 +140,7 @@ class Fetch:
             self._give_up()
         finally:
             with self._change:
+                self._running -= 1
                 self._change.notify_all()
 
     def _next(self) -> Part | None:

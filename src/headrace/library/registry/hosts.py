@@ -64,7 +64,8 @@ def host_of(
     allowed, and never encrypted. `plain` leaves out encryption elsewhere.
     """
     check_online(name, environment)
-    allowed = {**KNOWN, **dict(map(_entry, [*environment.get(REGISTRIES, "").split(","), *also]))}
+    more = [*environment.get(REGISTRIES, "").split(","), *also]
+    allowed = {**KNOWN, **dict(_entry(text) for text in more if text.strip())}
     host = Host(name.lower(), allowed.get(name.lower(), frozenset()), plain)
     if host.is_loopback:
         return Host(host.name, host.friends, plain=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import os
+from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
 from headrace.errors import FileInvalid
@@ -39,6 +41,9 @@ class Key:
 
         private = self._private()
         line = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        with suppress(OSError):  # for people to copy: the signature does not need it
+            if not self.public_path.exists():
+                self.public_path.write_bytes(line + b"\n")
         return f"{line.split()[1].decode()}:{base64.b64encode(private.sign(data)).decode()}"
 
     def _private(self) -> Ed25519PrivateKey:
@@ -60,23 +65,19 @@ class Key:
         return found
 
     def _make(self) -> None:
-        """Whoever comes first: the key of another process that made one at the same time stays."""
+        """Whoever comes first: a key that another made at the same time stays."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-        private = Ed25519PrivateKey.generate()
+        content = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        part.unlink(missing_ok=True)
+        part = self.path.with_name(f".{self.path.name}.{token_hex(8)}")
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+                file.write(content)
                 os.fsync(file.fileno())
-            self.path.hardlink_to(part)
-            public = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-            self.public_path.write_bytes(public + b"\n")
-        except FileExistsError:
-            pass
+            with suppress(FileExistsError):
+                self.path.hardlink_to(part)
         finally:
             part.unlink(missing_ok=True)

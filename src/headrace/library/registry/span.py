@@ -104,8 +104,8 @@ def _pieces(response: httpx.Response, length: int, pace: Pace, stop: Event) -> I
     for piece in response.iter_raw():
         if stop.is_set():
             raise Stopped
-        pace.count(len(piece))
         yield piece[:left]
+        pace.count(len(piece))
         if len(piece) > left:
             return
         left -= len(piece)
