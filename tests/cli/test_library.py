@@ -16,7 +16,7 @@ from headrace.errors import HeadraceError
 from headrace.library import family
 from headrace.library.home import own_store
 from headrace.library.manifest import digest_of
-from tests.library.fault_server import Shelf, registry
+from tests.library.fault_server import Registry, registry
 
 
 @pytest.fixture(autouse=True)
@@ -28,16 +28,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    shelf = Shelf()
-    shelf.add("library/small:latest", ("model", nano.FILE.read_bytes()), ("params", b'{"top_k":7}'))
-    return shelf
-
-
-@pytest.fixture
-def host(shelf: Shelf) -> Iterator[str]:
-    with registry(shelf) as found:
-        yield found
+def source() -> Iterator[Registry]:
+    with registry() as source:
+        source.keep("library/small:latest", nano.FILE.read_bytes(), params=b'{"top_k":7}')
+        yield source
 
 
 def headrace(*arguments: str | Path) -> Result:
@@ -62,10 +56,10 @@ def test_those_that_can_be_pulled() -> None:
     assert "LFM Open License" in headrace("list", "--available").stdout
 
 
-def test_pulled_listed_shown_copied_and_removed(host: str, shelf: Shelf) -> None:
-    name = f"{host}/library/small"
+def test_pulled_listed_shown_copied_and_removed(source: Registry) -> None:
+    name = source.name("library/small")
     assert headrace("pull", name).stderr.splitlines()[-1] == "success"
-    assert rows()[name]["size_bytes"] == sum(map(len, shelf.blobs.values()))
+    assert rows()[name]["size_bytes"] == sum(map(len, source.blobs.values()))
     assert json.loads(headrace("show", name, "--json").stdout)["defaults"]["top_k"]["origin"] == "manifest"
     headrace("cp", name, "mine:small")
     assert [str(one) for one in own_store().names()] == [name, "mine:small"]
@@ -76,15 +70,15 @@ def test_pulled_listed_shown_copied_and_removed(host: str, shelf: Shelf) -> None
     assert not any(path.is_file() for path in own_store().blobs.iterdir())
 
 
-def test_a_licence_is_shown_at_the_first_pull(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    name = f"{host}/library/small"
+def test_a_licence_is_shown_at_the_first_pull(monkeypatch: pytest.MonkeyPatch, source: Registry) -> None:
+    name = source.name("library/small")
     monkeypatch.setattr(family, "license_of", lambda _: "A License v2")
     assert "A License v2" in headrace("pull", name).stderr
     assert "A License v2" not in headrace("pull", name).stderr
 
 
-def test_damage_is_found_and_the_next_pull_mends_it(host: str) -> None:
-    name = f"{host}/library/small"
+def test_damage_is_found_and_the_next_pull_mends_it(source: Registry) -> None:
+    name = source.name("library/small")
     headrace("pull", name)
     assert headrace("verify").stdout == f"{name} is whole.\n"
     digest = digest_of(b'{"top_k":7}')
@@ -108,13 +102,13 @@ def test_made_from_flags_and_run_by_its_name() -> None:
     assert whole.startswith(cut.strip())
 
 
-def test_what_is_missing_is_pulled_to_be_run(host: str, shelf: Shelf) -> None:
-    answer = headrace("run", f"{host}/library/small", "--no-log", "--tools", "builtin", "What is 2 + 2?")
+def test_what_is_missing_is_pulled_to_be_run(source: Registry) -> None:
+    answer = headrace("run", source.name("library/small"), "--no-log", "--tools", "builtin", "What is 2 + 2?")
     assert "pulling manifest" in answer.stderr
     assert answer.stdout == headrace("run", "nano", "--no-log", "What is 2 + 2?").stdout
-    shelf.asked.clear()
-    headrace("run", f"{host}/library/small", "--no-log", "What is 2 + 2?")
-    assert shelf.asked == []
+    asked = len(source.asked)
+    headrace("run", source.name("library/small"), "--no-log", "What is 2 + 2?")
+    assert len(source.asked) == asked
 
 
 def test_made_from_a_modelfile(tmp_path: Path) -> None:
