@@ -40,6 +40,7 @@ class Registry:
     seed: int = 0
     faults: int = 0  # that are still to be had
     kinds: tuple[str, ...] = PASSING
+    kinds_sent: tuple[str, ...] = WHILE_SENT
     corrupts: int = 0  # of them, at most, with a wrong byte
     gives_ranges: bool = True
     elsewhere: bool = False
@@ -217,8 +218,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.put_manifest(*found.groups()) if self.command == "PUT" else self.manifest(*found.groups())
         if found := re.fullmatch(r"/v2/([^/]+/[^/]+)/blobs/uploads/([^/]*)", path):
             return self.upload(*found.groups(), query)
-        if found := re.fullmatch(r"/v2/[^/]+/[^/]+/blobs/([^/]+)", path):
-            return self.blob(found[1])
+        if found := re.fullmatch(r"/v2/([^/]+/[^/]+)/blobs/([^/]+)", path):
+            return self.blob(*found.groups())
         return self.refuse(404)
 
     def challenge(self) -> None:
@@ -273,11 +274,10 @@ class Handler(BaseHTTPRequestHandler):
 
     # --- blobs that are fetched
 
-    def blob(self, digest: str) -> None:
+    def blob(self, repository: str, digest: str) -> None:
         registry = self.registry
         if self.command == "HEAD":
-            held = {one for blobs in registry.repositories.values() for one in blobs}
-            return self.reply(200) if digest in held else self.refuse(404)
+            return self.reply(200 if digest in registry.repositories.get(repository, ()) else 404)
         content = registry.blobs.get(digest)
         if content is None:
             return self.refuse(404)
@@ -365,7 +365,7 @@ class Handler(BaseHTTPRequestHandler):
             upload = f"upload-{len(registry.uploads)}"
             registry.uploads[upload] = bytearray()
             return self.at(202, repository, upload)
-        fault = registry.draw(WHILE_SENT)
+        fault = registry.draw(registry.kinds_sent)
         if fault in ("429", "503"):
             return self.refuse(int(fault))
         if fault == "hang up":
