@@ -12,6 +12,7 @@ import click
 
 from headrace import summary
 from headrace.cli import _caches
+from headrace.cli._fetching import fetch_if_missing
 from headrace.cli._partner import Stated, Tools
 from headrace.cli._progress import progress
 from headrace.cli.show import page
@@ -43,6 +44,7 @@ class LocalRuntime:
         return opening.lasting_name(name)
 
     def load(self, name: str, num_ctx: int | None = None) -> Local:
+        fetch_if_missing(name)
         began = time.perf_counter()
         model = load(
             name,

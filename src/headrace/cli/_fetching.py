@@ -1,0 +1,42 @@
+"""A model from its registry into the library, as the terminal shows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from headrace.cli._steps import steps
+
+if TYPE_CHECKING:
+    from headrace.library.names import Name
+
+
+def fetch(name: Name) -> None:
+    """What is missing of it. Its licence is shown before the first byte is fetched."""
+    from headrace.library import family
+    from headrace.library.home import own_store
+    from headrace.library.pull import pull
+
+    store = own_store()
+    if (license_ := family.license_of(name)) and not store.has_model(name):
+        click.echo(f"{name} is published under the {license_}: {family.LICENSE_URL}", err=True)
+    with steps() as report:
+        pull(name, store, report)
+    store.collect()
+
+
+def fetch_if_missing(text: str) -> None:
+    """For whoever wants to run it. A bare name that is none of the family's is taken for a mistake, not for a wish."""
+    from headrace.errors import RequestInvalid
+    from headrace.library import family, opening
+    from headrace.library.names import Name
+
+    if opening.exists(text) or opening.means_a_path(text):
+        return
+    try:
+        name = Name.parse(text)
+    except RequestInvalid:
+        return  # and whoever opens it says what is wrong with it
+    if "/" in text or family.source(name) != name:
+        fetch(name)

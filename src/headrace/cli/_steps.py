@@ -1,0 +1,53 @@
+"""What a pull, a push or a creation tells, on stderr: bars on a terminal, elsewhere a line for each new status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from headrace.cli._display import safe
+
+if TYPE_CHECKING:
+    from headrace.library.progress import Progress as Step
+    from headrace.library.progress import Report
+
+
+@contextmanager
+def steps() -> Iterator[Report]:
+    """Takes the steps as they come."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
+        tasks = dict[str, int]()
+
+        def show(step: Step) -> None:
+            name = safe(step.status)
+            if step.total is None:
+                bars.console.print(name, markup=False, highlight=False)
+                return
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=step.total)
+            bars.update(tasks[name], completed=step.completed)  # type: ignore[arg-type]
+
+        yield show
+
+
+class _Lines:
+    """Each status once, in a row."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, step: Step) -> None:
+        if step.status != self._last:
+            self._last = step.status
+            click.echo(safe(step.status), err=True)

@@ -1,0 +1,22 @@
+"""`headrace pull`: a model from its registry."""
+
+from __future__ import annotations
+
+import click
+
+from headrace.cli._fetching import fetch
+
+
+@click.command("pull")
+@click.argument("model")
+@click.option("--insecure", is_flag=True, help="Allow http:// before the registry's host: unencrypted.")
+def command(model: str, insecure: bool) -> None:
+    """Fetch MODEL, or what of it is new, and check it.
+
+    MODEL is a name as `headrace list --available` has them, one of Ollama's registry (maternion/lfm2:8b), or a GGUF
+    repository at Hugging Face with its quantisation (hf.co/LiquidAI/LFM2-8B-A1B-GGUF:Q4_0). A pull that was ended goes
+    on where it was.
+    """
+    from headrace.library.names import Name
+
+    fetch(Name.parse(model, insecure=insecure))

@@ -1,0 +1,146 @@
+"""The commands of the library: what they print, and what is there afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from headrace import nano
+from headrace.cli import headrace as cli
+from headrace.errors import HeadraceError
+from headrace.library import family
+from headrace.library.home import own_store
+from headrace.library.manifest import digest_of
+from tests.library.fault_server import Registry, registry
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def source() -> Iterator[Registry]:
+    with registry() as source:
+        source.keep("library/small:latest", nano.FILE.read_bytes(), params=b'{"top_k":7}')
+        yield source
+
+
+def headrace(*arguments: str | Path) -> Result:
+    """What a command prints; its error is raised."""
+    return CliRunner().invoke(cli, [*map(str, arguments)], catch_exceptions=False, standalone_mode=False)
+
+
+def rows(*arguments: str) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in json.loads(headrace("list", "--json", *arguments).stdout)}
+
+
+def test_nano_is_always_there() -> None:
+    assert rows()["nano"]["origin"] == "installed"
+    assert headrace("list").stdout.splitlines()[0].split() == ["NAME", "SIZE", "FROM", "MODIFIED"]
+
+
+def test_those_that_can_be_pulled() -> None:
+    found = rows("--available")
+    assert found.keys() == {str(one.name) for one in family.available()}
+    assert found["lfm2:8b"]["source"] == "hf.co/LiquidAI/LFM2-8B-A1B-GGUF:Q4_0"
+    assert found["lfm2:8b"]["memory_bytes"]["4096"] < found["lfm2:8b"]["memory_bytes"]["32768"]
+    assert "LFM Open License" in headrace("list", "--available").stdout
+
+
+def test_pulled_listed_shown_copied_and_removed(source: Registry) -> None:
+    name = source.name("library/small")
+    assert headrace("pull", name).stderr.splitlines()[-1] == "success"
+    assert rows()[name]["size_bytes"] == sum(map(len, source.blobs.values()))
+    assert json.loads(headrace("show", name, "--json").stdout)["defaults"]["top_k"]["origin"] == "manifest"
+    headrace("cp", name, "mine:small")
+    assert [str(one) for one in own_store().names()] == [name, "mine:small"]
+    assert headrace("rm", name).stdout == f"Removed {name}: 0 B are free again.\n"
+    assert "mine:small" in rows()
+    assert "free again" in headrace("rm", "MINE:small").stdout
+    assert rows().keys() & {name, "mine:small"} == set()
+    assert not any(path.is_file() for path in own_store().blobs.iterdir())
+
+
+def test_a_licence_is_shown_at_the_first_pull(monkeypatch: pytest.MonkeyPatch, source: Registry) -> None:
+    name = source.name("library/small")
+    monkeypatch.setattr(family, "license_of", lambda _: "A License v2")
+    assert "A License v2" in headrace("pull", name).stderr
+    assert "A License v2" not in headrace("pull", name).stderr
+
+
+def test_damage_is_found_and_the_next_pull_mends_it(source: Registry) -> None:
+    name = source.name("library/small")
+    headrace("pull", name)
+    assert headrace("verify").stdout == f"{name} is whole.\n"
+    digest = digest_of(b'{"top_k":7}')
+    blob = own_store().blob(digest)
+    blob.chmod(0o600)
+    blob.write_bytes(b'{"top_k":8}')
+    result = CliRunner().invoke(cli, ["verify", name])
+    assert result.exit_code == 1
+    assert f"{name}: its params ({digest}) is damaged, and taken away" in result.stdout
+    headrace("pull", name)
+    assert headrace("verify", name).stdout == f"{name} is whole.\n"
+
+
+def test_made_from_flags_and_run_by_its_name() -> None:
+    headrace("create", "brief", "--from", nano.FILE, "--parameter", "num_predict=1", "--parameter", "stop=x")
+    assert "brief" in rows()
+    shown = json.loads(headrace("show", "brief", "--json").stdout)
+    assert shown["defaults"]["num_predict"] == {"value": 1, "origin": "manifest"}
+    whole, cut = (headrace("run", name, "--no-log", "What can you do?").stdout for name in ("nano", "brief"))
+    assert len(cut.strip()) < len(whole.strip())
+    assert whole.startswith(cut.strip())
+
+
+def test_what_is_missing_is_pulled_to_be_run(source: Registry) -> None:
+    answer = headrace("run", source.name("library/small"), "--no-log", "--tools", "builtin", "What is 2 + 2?")
+    assert "pulling manifest" in answer.stderr
+    assert answer.stdout == headrace("run", "nano", "--no-log", "What is 2 + 2?").stdout
+    asked = len(source.asked)
+    headrace("run", source.name("library/small"), "--no-log", "What is 2 + 2?")
+    assert len(source.asked) == asked
+
+
+def test_made_from_a_modelfile(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "weights.gguf").write_bytes(nano.FILE.read_bytes())
+    (folder / "Modelfile").write_text('FROM ./weights.gguf\nSYSTEM """Be brief."""\n')
+    headrace("create", "mine", "-f", folder / "Modelfile")
+    assert "mine" in rows()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["create", "mine"], "Modelfile cannot be read"),
+        (["create", "mine", "--from", "nowhere.gguf"], "nowhere.gguf"),
+        (["create", "mine", "--from", str(nano.FILE), "--parameter", "seed"], "should be NAME=VALUE"),
+        (["create", "mine", "--system", "Be brief."], "go with --from"),
+        (["create", "mine", "-f", "Modelfile", "--from", "x"], "not from both"),
+        (["create", "mi ne", "--from", str(nano.FILE)], "'mi ne' "),
+        (["rm", "nonesuch"], "'nonesuch' not found"),
+        (["cp", "nonesuch", "other"], "'nonesuch' not found"),
+        (["verify", "nonesuch"], "'nonesuch' not found"),
+        (["push", "127.0.0.1:1/a/b"], "not found"),
+        (["pull", "http://127.0.0.1:1/a/b"], "--insecure"),
+        (["pull", "registry.example.com/a/b"], "HEADRACE_REGISTRIES"),
+        (["run", "nonesuch", "Hi"], "there is no model 'nonesuch'"),
+    ],
+    ids=lambda given: " ".join(given[:2]) if isinstance(given, list) else "",
+)
+def test_mistakes_are_one_sentence(arguments: list[str], sentence: str) -> None:
+    with pytest.raises(HeadraceError) as raised:
+        headrace(*arguments)
+    assert sentence in str(raised.value)
+    assert own_store().names() == []
