@@ -79,11 +79,12 @@ def test_the_user_may_allow_others() -> None:
         host_of("other.example.org", plain=True, also=["other.example.org"], environment={}).url
         == "http://other.example.org"
     )
+    assert host_of("other.example.org:443", also=["other.example.org:443"], environment={}).name == "other.example.org"
 
 
 @pytest.mark.parametrize("name", ["localhost:5000", "localhost", "127.0.0.1:5000", "127.1.2.3:80"])
 def test_what_is_on_this_machine_is_allowed_and_never_encrypted(name: str) -> None:
-    assert host_of(name, environment={}).url == f"http://{name}"
+    assert host_of(name, environment={}).url == f"http://{name.removesuffix(':80')}"
 
 
 @pytest.mark.parametrize("variable", ["HEADRACE_OFFLINE", "HF_HUB_OFFLINE"])

@@ -15,8 +15,13 @@ COMMAND = [sys.executable, "-c", "from headrace.cli import main; main()"]
 
 
 def environment(more: Mapping[str, str] = {}) -> dict[str, str]:
-    """Nothing that somebody has set for their own server."""
-    bare = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "OLLAMA_"))}
+    """Nothing that somebody has set for their own server; but where the tests' own models are."""
+    kept = ("HEADRACE_HOME", "OLLAMA_MODELS")
+    bare = {
+        name: value
+        for name, value in os.environ.items()
+        if name in kept or not name.startswith(("HEADRACE_", "OLLAMA_"))
+    }
     return {**bare, **more}
 
 

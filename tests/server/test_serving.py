@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from headrace import model as models
+from headrace import loading
 from headrace.engine.residents import Candidate, Residents
 from headrace.engine.turns import Turns
 from headrace.errors import Busy, DeadlineExceeded, ModelClosed
@@ -375,7 +375,7 @@ def test_a_model_that_cannot_be_loaded_says_why_and_the_next_request_tries_again
     tiny_live.house.serving.models.unload("nano")
     until(lambda: not tiny_live.house.serving.models.list())
     with monkeypatch.context() as patched:
-        patched.setattr(models, "Model", lambda *_, **__: 1 / 0)
+        patched.setattr(loading, "Model", lambda *_, **__: 1 / 0)
         assert post(tiny_live.url, num_predict=3).status_code == 500
     assert post(tiny_live.url, num_predict=3).status_code == 200
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from headrace import checkpoint, nano, packaged
-from headrace.checkpoint import fingerprint
+from headrace.checkpoint import NO_PRESET, Checkpoint, fingerprint
 from headrace.errors import ModelNotFound, RequestInvalid
+from headrace.library.models import Found, Library
+from headrace.library.names import Name
+from headrace.preset import Preset
 from headrace.summary import summarise
 from headrace.weights import split
 
@@ -27,6 +29,11 @@ class Shelved:
     path: Path
     size_bytes: int
     modified: datetime
+    preset: Preset = NO_PRESET
+
+    def read(self) -> Checkpoint:
+        """Raises FileInvalid, Unsupported."""
+        return checkpoint.read(self.path, self.preset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +53,14 @@ class Facts:
 
 
 class Shelf:
-    """`nano`, the models of installed packages, and what is given: files or folders, as PATH or NAME=PATH.
+    """`nano`, the models of installed packages, what is given (files or folders, as PATH or NAME=PATH), and those of
+    the `library`, as they come and go.
 
     A name is looked up as Ollama's clients write it: in any case, with or without ":latest". Paths are never names:
     whoever may ask a server may not make it read files.
     """
 
-    def __init__(self, given: Sequence[str] = ()) -> None:
+    def __init__(self, given: Sequence[str] = (), library: Library | None = None) -> None:
         paths = {nano.NAME: nano.FILE}
         for name in packaged.MODELS:
             try:
@@ -66,33 +74,64 @@ class Shelf:
             paths[name] = path
         self.first = _named(given[0])[0] if given else nano.NAME  # who is meant by those who name no model
         self._paths: Mapping[str, Path] = MappingProxyType(paths)
-        self.facts = cache(self._facts)
+        self._library = library
+        self._known = dict[tuple[object, ...], Facts]()
 
-    def names(self) -> Sequence[str]:
+    @property
+    def fixed(self) -> Sequence[str]:
+        """The names of those that stay: all but the library's."""
         return list(self._paths)
 
+    def names(self) -> Sequence[str]:
+        listed = self._library.listed() if self._library else []
+        return list(dict.fromkeys((*self._paths, *(_plain(str(one.name)) for one in listed if one.problem is None))))
+
     def has(self, name: str) -> bool:
-        return _plain(name) in self._paths
+        try:
+            return bool(self.find(name))
+        except ModelNotFound:
+            return False
 
     def find(self, name: str) -> Shelved:
-        """Raises ModelNotFound."""
+        """Raises ModelNotFound; FileInvalid and Unsupported for one of the library that cannot be loaded."""
         plain = _plain(name)
-        path = self._paths.get(plain)
-        if path is None:
-            raise ModelNotFound(f"model {name!r} not found: this server has {', '.join(self._paths)}")
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        stats = [file.stat() for file in files if file.is_file()]
-        if not stats:
-            raise ModelNotFound(f"model {name!r} not found: {path} is empty")
-        changed = max(stat.st_mtime for stat in stats)
-        return Shelved(plain, path, sum(stat.st_size for stat in stats), datetime.fromtimestamp(changed, UTC))
+        if plain in self._paths:
+            return _shelved(plain, name, self._paths[plain])
+        if found := self._in_library(plain):
+            return _shelved(_plain(str(found.name)), name, found.path, found.preset)
+        raise ModelNotFound(f"model {name!r} not found: this server has {', '.join(self.names())}")
 
-    def _facts(self, name: str) -> Facts:
-        """Read once. Raises FileInvalid, Unsupported."""
-        path = self.find(name).path
-        source = checkpoint.read(path)
-        header = split.read(path)[0].metadata if path.is_file() else {}
-        return Facts(fingerprint(source), source.tokenizer.id_of("<think>") is not None, summarise(source), header)
+    def _in_library(self, name: str) -> Found | None:
+        if self._library is None:
+            return None
+        try:
+            return self._library.find(Name.parse(name))
+        except (ModelNotFound, RequestInvalid):
+            return None
+
+    def facts(self, name: str) -> Facts:
+        """Read once, until the model is another. Raises what `find` does."""
+        found = self.find(name)
+        key = (found.name, found.path, found.modified, repr(found.preset))
+        if key not in self._known:
+            self._known[key] = _facts(found)
+        return self._known[key]
+
+
+def _shelved(plain: str, name: str, path: Path, preset: Preset = NO_PRESET) -> Shelved:
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [file.stat() for file in files if file.is_file()]
+    if not stats:
+        raise ModelNotFound(f"model {name!r} not found: {path} is empty")
+    changed = max(stat.st_mtime for stat in stats)
+    size_bytes = sum(stat.st_size for stat in stats)
+    return Shelved(plain, path, size_bytes, datetime.fromtimestamp(changed, UTC), preset)
+
+
+def _facts(found: Shelved) -> Facts:
+    source = found.read()
+    header = split.read(found.path)[0].metadata if found.path.is_file() else {}
+    return Facts(fingerprint(source), source.tokenizer.id_of("<think>") is not None, summarise(source), header)
 
 
 def _plain(name: str) -> str:

@@ -17,6 +17,7 @@ from headrace import loading
 from headrace.budget import Claim
 from headrace.engine.residents import KEEP_ALIVE_S, Candidate, Residents, default_budget
 from headrace.errors import RequestInvalid, UserError
+from headrace.library.models import Library
 from headrace.model import Model
 from headrace.server.app import create_app
 from headrace.server.endpoint import BODIES, House
@@ -53,7 +54,7 @@ class Settings:
 
 def house_of(settings: Settings) -> House:
     """The models of a server, none of them loaded. Raises ModelNotFound, RequestInvalid."""
-    shelf = Shelf(settings.models)
+    shelf = Shelf(settings.models, Library.here())
     budget = default_budget()
     residents = Residents(
         _finder(settings, shelf, budget),
@@ -75,18 +76,19 @@ def _finder(settings: Settings, shelf: Shelf, budget_bytes: int) -> Callable[[st
     @cache
     def claim(name: str) -> Claim | None:
         try:
-            return loading.claim(shelf.find(name).path, **sizes)
+            return loading.claim(shelf.find(name).read(), **sizes)
         except UserError:
             return None  # it cannot be loaded, and takes nothing
 
     def find(name: str) -> Candidate[Model]:
         def share(own: Claim) -> int:
             alone = settings.max_models == 1
-            others = () if alone else filter(None, (claim(other) for other in shelf.names() if other != name))
+            others = () if alone else filter(None, (claim(other) for other in shelf.fixed if other != name))
             return own.beside(list(others), budget_bytes, settings.max_models)
 
-        path = shelf.find(name).path
-        return loading.candidate(path, threads=settings.threads, cache_bytes=settings.cache_bytes, share=share, **sizes)
+        source = shelf.find(name).read()
+        options = {"threads": settings.threads, "cache_bytes": settings.cache_bytes, **sizes}
+        return loading.candidate(source, share=share, **options)
 
     return find
 

@@ -66,15 +66,14 @@ def host_of(
     check_online(name, environment)
     more = [*environment.get(REGISTRIES, "").split(","), *also]
     allowed = {**KNOWN, **dict(_entry(text) for text in more if text.strip())}
-    host = Host(name.lower(), allowed.get(name.lower(), frozenset()), plain)
-    if host.is_loopback:
-        return Host(host.name, host.friends, plain=True)
-    if host.name not in allowed:
+    plain = plain or Host(name).is_loopback
+    if not Host(name).is_loopback and name.lower() not in allowed:
         raise Forbidden(
             f"{name} is none of the registries that models come from ({', '.join(sorted(allowed))}): name it in "
             f"{REGISTRIES} if you trust it"
         )
-    return host
+    usual = ":80" if plain else ":443"  # which addresses leave out
+    return Host(name.lower().removesuffix(usual), allowed.get(name.lower(), frozenset()), plain)
 
 
 def check_online(name: str, environment: Mapping[str, str] = os.environ) -> None:
