@@ -23,10 +23,10 @@ from urllib.parse import parse_qs, urlsplit
 from headrace.library.manifest import CONFIG, DOCKER, OLLAMA, Layer, build, digest_of
 from headrace.library.registry.patience import Settings
 
-# What may happen to a blob that is fetched. After all but the last three, what came is right as far as it came.
+# What may happen to a blob that is fetched. What came is right as far as it came.
 PASSING = (
     *("drop", "drop", "drop", "hang up", "garbage", "429", "503", "500", "416", "whole", "trickle", "says more"),
-    *("says less", "another range", "another total", "encoded", "surplus", "stall"),
+    *("says less", "one byte", "another range", "another total", "encoded", "surplus", "stall"),
 )
 WHILE_SENT = ("drop", "forget", "503", "429", "hang up", "lost answer")  # to one that is sent
 PATIENCE_S = 20.0  # for a client that should leave
@@ -41,6 +41,7 @@ class Registry:
     faults: int = 0  # that are still to be had
     kinds: tuple[str, ...] = PASSING
     kinds_sent: tuple[str, ...] = WHILE_SENT
+    luck: float = 0.3  # how often nothing goes wrong all the same
     corrupts: int = 0  # of them, at most, with a wrong byte
     gives_ranges: bool = True
     elsewhere: bool = False
@@ -65,6 +66,7 @@ class Registry:
     keys: list[str] = field(default_factory=list)  # whose signature was right
     served: int = 0  # bytes of blobs
     at_byte: tuple[int, threading.Event] | None = None  # set when so many were served
+    stops_at: int = 0  # bytes served, after which it sends nothing more
 
     def __post_init__(self) -> None:
         self.guard = threading.Lock()
@@ -93,7 +95,7 @@ class Registry:
     def draw(self, kinds: tuple[str, ...]) -> str:
         """What goes wrong with this request, or ""."""
         with self.guard:
-            if not self.faults or self.random.random() < 0.3:
+            if not self.faults or self.random.random() < self.luck:
                 return ""
             self.faults -= 1
             if self.corrupts and self.random.random() < 0.3:
@@ -298,6 +300,8 @@ class Handler(BaseHTTPRequestHandler):
                 return self.reply(416, content_range=f"bytes */{len(content)}")
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["range"] or "")
         ranged = bool(asked) and self.registry.gives_ranges and fault != "whole"
+        if asked and fault == "one byte":
+            return self.send_range(content, int(asked[1]), int(asked[1]) + 1, ranged, fault)
         first, stop = (int(asked[1]), min(int(asked[2]) + 1, len(content))) if asked and ranged else (0, len(content))
         return self.send_range(content, first, stop, ranged, fault)
 
@@ -344,8 +348,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def pour(self, body: bytes) -> None:
         for at in range(0, len(body), 4096):
+            if 0 < self.registry.stops_at <= self.registry.served:
+                return self.wait_for_the_end()
             self.wfile.write(body[at : at + 4096])
             self.registry.count(len(body[at : at + 4096]))
+        return None
 
     def endless(self) -> None:
         self.send_response(200)

@@ -16,6 +16,8 @@ from headrace.library.export import FLOATS, FORMATS
 from headrace.library.manifest import JINJA, OLLAMA
 from headrace.library.modelfile import FLAGS, INSTRUCTIONS, LARGEST_BYTES, REFUSED, ROLES, read
 from headrace.library.names import HOST, NAMESPACE, TAG
+from headrace.library.registry.hosts import KNOWN, OFFLINE, REGISTRIES
+from headrace.library.registry.patience import Settings
 from headrace.weights.safetensors_writer import SHARD_BYTES
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +76,18 @@ def test_places(monkeypatch: pytest.MonkeyPatch) -> None:
             with monkeypatch.context() as patch:
                 patch.setenv(variable, "/elsewhere")
                 assert [one.purpose for one in home.places() if one.origin == variable] == [purpose]
+
+
+def test_registries() -> None:
+    told = {named(name)[0]: set(named(friends)) for name, friends in rows("Pull and push", "registry")}
+    assert told == {name: set(friends) for name, friends in KNOWN.items()}
+    settings = Settings()
+    assert f"in parts of {settings.part_bytes >> 20} MiB, over {settings.connections} connections at a time" in WORDS
+    assert f"nothing comes for {settings.stall_s:g} seconds" in WORDS
+    assert f"up to {settings.tries} times in a row that bring less than {settings.worthwhile_bytes >> 10} KiB" in WORDS
+    assert f"waits that grow up to {settings.longest_wait_s:g} seconds" in WORDS
+    assert f"is given up to {settings.longest_asked_s:g}" in WORDS
+    assert {REGISTRIES, *OFFLINE} <= set(re.findall(r"[A-Z]+(?:_[A-Z]+)+", SECTIONS["Pull and push"]))
 
 
 def test_every_instruction_has_its_row() -> None:

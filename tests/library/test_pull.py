@@ -182,6 +182,21 @@ def test_without_ranges_it_comes_in_one_stream(store: Store, kinds: tuple[str, .
         assert len(source.asks(digest_of(CONTENT))) <= 5
 
 
+def test_a_registry_that_sends_byte_after_byte_is_left(store: Store) -> None:
+    with registry(faults=10**6, luck=0, kinds=("one byte",)) as source:
+        source.keep(content=CONTENT)
+        with pytest.raises(ServerFailed, match=r"sends less of sha256:[0-9a-f]{64} than it is asked for"):
+            fetch(source, store, settings=replace(HASTY, tries=8, worthwhile_bytes=64 << 10))
+
+
+def test_what_storage_does_is_said_of_storage(store: Store) -> None:
+    with registry(elsewhere=True, faults=10**6, kinds=("hang up",)) as source:
+        source.keep(content=CONTENT)
+        source.storage = source.storage.replace("127.0.0.1", "127.0.0.2")
+        with pytest.raises(Unreachable, match=r"nothing answers at 127\.0\.0\.2 \(Connection refused\)"):
+            fetch(source, store, settings=replace(HASTY, tries=2))
+
+
 def test_storage_that_refuses_an_address_that_expired_is_asked_with_another(store: Store) -> None:
     with registry(faults=3, kinds=("403",), elsewhere=True) as source:
         source.keep(content=CONTENT)

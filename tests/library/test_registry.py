@@ -71,16 +71,20 @@ def test_only_registries_that_are_known_are_asked() -> None:
 
 
 def test_the_user_may_allow_others() -> None:
-    environment = {"HEADRACE_REGISTRIES": " registry-1.docker.io = auth.docker.io ,Registry.Example.com:5000,"}
-    assert host_of("registry-1.docker.io", environment=environment).friends == {"auth.docker.io"}
+    environment = {"HEADRACE_REGISTRIES": " models.example.org=auth.example.org ,Registry.Example.com:5000,"}
+    assert host_of("models.example.org", environment=environment).friends == {"auth.example.org"}
     assert host_of("registry.example.com:5000", environment=environment).url == "https://registry.example.com:5000"
-    assert host_of("ghcr.io", also=["ghcr.io"], environment={}) == Host("ghcr.io")
-    assert host_of("ghcr.io", plain=True, also=["ghcr.io"], environment={}).url == "http://ghcr.io"
+    assert host_of("other.example.org", also=["other.example.org"], environment={}) == Host("other.example.org")
+    assert (
+        host_of("other.example.org", plain=True, also=["other.example.org"], environment={}).url
+        == "http://other.example.org"
+    )
+    assert host_of("other.example.org:443", also=["other.example.org:443"], environment={}).name == "other.example.org"
 
 
 @pytest.mark.parametrize("name", ["localhost:5000", "localhost", "127.0.0.1:5000", "127.1.2.3:80"])
 def test_what_is_on_this_machine_is_allowed_and_never_encrypted(name: str) -> None:
-    assert host_of(name, environment={}).url == f"http://{name}"
+    assert host_of(name, environment={}).url == f"http://{name.removesuffix(':80')}"
 
 
 @pytest.mark.parametrize("variable", ["HEADRACE_OFFLINE", "HF_HUB_OFFLINE"])

@@ -11,11 +11,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from headrace.errors import FileInvalid, Unsupported
-from headrace.library import family
+from headrace.errors import FileInvalid, ModelNotFound, RequestInvalid, Unsupported
+from headrace.library import family, hub
 from headrace.library.files import room_for
 from headrace.library.manifest import Layer, Manifest, parse
-from headrace.library.names import Name
+from headrace.library.names import TAG, Name
 from headrace.library.progress import Progress, Report, short, unwatched
 from headrace.library.registry.client import DEFAULTS, Options, Place, Registry, connect
 from headrace.library.registry.fetch import Fetch, Incoming
@@ -27,10 +27,11 @@ MODELS: Final = ("model", "tensor")  # kinds of layers, of which a model has one
 SHOWN_BYTES: Final = 64 << 20  # checked, between two reports
 
 
-def pull(name: Name, store: Store, report: Report = unwatched, options: Options = DEFAULTS) -> Manifest:
+def pull(name: Name, store: Store, report: Report = unwatched, options: Options = DEFAULTS) -> Manifest | None:
     """Brings a model into `store`, or up to date there. What is there already is not fetched again.
 
-    A short name of the family comes from where `family` says, and keeps its name. `report` is called in this thread;
+    A short name of the family comes from where `family` says, and keeps its name. A repository of Hugging Face without
+    GGUF files goes into the cache of its own library (see `hub`), and gives None. `report` is called in this thread;
     what it raises ends the pull. Raises Offline, Unreachable, Forbidden, ModelNotFound, RequestInvalid, Unsupported,
     FileInvalid, StoreRefused, ServerFailed.
     """
@@ -38,7 +39,14 @@ def pull(name: Name, store: Store, report: Report = unwatched, options: Options 
     with connect(source, options) as registry:
         place = Place(source.repository, str(source))
         report(Progress("pulling manifest"))
-        manifest = parse(registry.manifest(place, source.tag), source)
+        try:
+            raw = registry.manifest(place, source.tag)
+        except (ModelNotFound, RequestInvalid):
+            if not registry.host.is_hugging_face or source.tag.lower() != TAG:
+                raise
+            hub.fetch(source, report)
+            return None
+        manifest = parse(raw, source)
         if not any(map(manifest.of, MODELS)):
             raise Unsupported(f"{source} is no model: {registry.host.name} has something else under this name")
         with store.writing() as session:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from threading import Condition, Lock, Thread
 from typing import Final
 
+from headrace.errors import ServerFailed
 from headrace.library.manifest import Layer
 from headrace.library.partial import Partial
 from headrace.library.registry.client import Place, Registry
@@ -74,10 +75,11 @@ class Fetch:
             for thread in threads:
                 thread.start()
             self._watch(blobs, report)
-        finally:
+            if self._failure:
+                raise self._failure
+        except BaseException:
             self._leave(threads)
-        if self._failure:
-            raise self._failure
+            raise
 
     def _watch(self, blobs: Sequence[Incoming], report: Report) -> None:
         shown = dict[str, int]()
@@ -96,8 +98,6 @@ class Fetch:
 
     def _leave(self, threads: Sequence[Thread]) -> None:
         """When it returns nothing is written any more, even if a thread still waits for a name to be resolved."""
-        if not any(thread.is_alive() for thread in threads):
-            return
         self._give_up()
         until = time.monotonic() + LEAVING_S
         for thread in threads:
@@ -189,6 +189,8 @@ class Fetch:
                 part.at += len(useful)
                 if at > part.stop:
                     return  # the rest belongs to others
+        if part.at < part.stop:
+            raise Passing(ServerFailed(f"{self._registry.host.name} sends less of {layer.digest} than it is asked for"))
 
     def _learn(self, part: Part, span: Span) -> None:
         """What the first answer for a blob says of those to come."""

@@ -60,21 +60,20 @@ def host_of(
     """The registry of this name, where it may be asked. Raises Offline; Forbidden for one that nobody allowed.
 
     HEADRACE_REGISTRIES and `also` list more, each `host[:port]`, with `=host` behind it for each that hands out its
-    tokens: "registry-1.docker.io=auth.docker.io, registry.example.com:5000". What is on this machine is always
+    tokens: "models.example.org=auth.example.org, registry.example.com:5000". What is on this machine is always
     allowed, and never encrypted. `plain` leaves out encryption elsewhere.
     """
     check_online(name, environment)
     more = [*environment.get(REGISTRIES, "").split(","), *also]
     allowed = {**KNOWN, **dict(_entry(text) for text in more if text.strip())}
-    host = Host(name.lower(), allowed.get(name.lower(), frozenset()), plain)
-    if host.is_loopback:
-        return Host(host.name, host.friends, plain=True)
-    if host.name not in allowed:
+    plain = plain or Host(name).is_loopback
+    if not Host(name).is_loopback and name.lower() not in allowed:
         raise Forbidden(
             f"{name} is none of the registries that models come from ({', '.join(sorted(allowed))}): name it in "
             f"{REGISTRIES} if you trust it"
         )
-    return host
+    usual = ":80" if plain else ":443"  # which addresses leave out
+    return Host(name.lower().removesuffix(usual), allowed.get(name.lower(), frozenset()), plain)
 
 
 def check_online(name: str, environment: Mapping[str, str] = os.environ) -> None:

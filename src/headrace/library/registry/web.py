@@ -74,7 +74,7 @@ class Web:
     def ask(self, question: Question, show: Show = lambda _: "") -> Iterator[httpx.Response]:
         """The answer, its body not read yet, from wherever the registry sends us. `show` is asked at each address."""
         url = httpx.URL(question.url)
-        with self._in_our_words(url.host):
+        with self._in_our_words():
             response = self._sent(question, url, show)
             try:
                 for _ in range(question.hops):
@@ -135,18 +135,19 @@ class Web:
             self._sockets.add(found)
 
     @contextmanager
-    def _in_our_words(self, name: str) -> Iterator[None]:
+    def _in_our_words(self) -> Iterator[None]:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-            raise _unreachable(name, error) from error
+            raise _unreachable(error.request.url.host, error) from error
         except httpx.TimeoutException as error:
-            sentence = f"{name} has sent nothing for {self._settings.stall_s:g} seconds: try again later"
-            raise Passing(ServerFailed(sentence)) from error
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            raise Passing(ServerFailed(f"{name} ended the connection: {_reason(error)}")) from error
+            sentence = f"{error.request.url.host} has sent nothing for {self._settings.stall_s:g} seconds"
+            raise Passing(ServerFailed(f"{sentence}: try again later")) from error
+        except httpx.RequestError as error:
+            sentence = f"{error.request.url.host} ended the connection: {_reason(error)}"
+            raise Passing(ServerFailed(f"{sentence}: try again later")) from error
         except (httpx.InvalidURL, UnicodeError) as error:
-            raise ServerFailed(f"{name} names an address that is none: {error}") from error
+            raise ServerFailed(f"{self.host.name} names an address that is none: {error}") from error
 
 
 def whole(response: httpx.Response, most: int) -> bytes:

@@ -1,0 +1,184 @@
+"""Model folders from Hugging Face, by its own library, from a site that is as much of Hugging Face as it asks for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from headrace.errors import (
+    Forbidden,
+    HeadraceError,
+    ModelNotFound,
+    Offline,
+    RequestInvalid,
+    ServerFailed,
+    StoreRefused,
+    Unreachable,
+    Unsupported,
+)
+from headrace.library import hub as our_hub
+from headrace.library.models import Library
+from headrace.library.names import Name
+from headrace.library.progress import Progress
+from headrace.library.pull import pull
+from headrace.library.registry.client import Registry
+from headrace.library.store import Store
+from tests.library.fake_hub import Hub, hub
+
+NAME = Name.parse("hf.co/a/b")
+WEIGHTS = Random(1).randbytes(200_000)
+FILES = {
+    "config.json": json.dumps({"model_type": "lfm2"}).encode(),
+    "tokenizer.json": b"{}",
+    "tokenizer_config.json": b"{ }",
+    "chat_template.jinja": b"{{ messages }}",
+    "model.safetensors": WEIGHTS,
+    "LICENSE": b"be nice",
+    "README.md": b"# a model",
+    "pytorch_model.bin": b"no",
+    "onnx/model.safetensors": b"no",
+}
+WANTED = {name for name in FILES if name not in ("README.md", "pytorch_model.bin", "onnx/model.safetensors")}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for variable in ("HEADRACE_OFFLINE", "HF_HUB_OFFLINE", "HF_TOKEN", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def site() -> Iterator[Hub]:
+    with hub(files=dict(FILES)) as found:
+        yield found
+
+
+def fetch(site: Hub) -> tuple[Path, list[Progress]]:
+    steps = list[Progress]()
+    return our_hub.fetch(NAME, steps.append, endpoint=site.url), steps
+
+
+def test_a_folder_comes_into_hugging_faces_own_cache(site: Hub, cache: Path) -> None:
+    folder, steps = fetch(site)
+    assert cache in folder.parents
+    assert {path.name for path in folder.iterdir()} == WANTED
+    assert all((folder / name).read_bytes() == FILES[name] for name in WANTED)
+    assert [(step.status, step.total) for step in (steps[0], steps[-1])] == [("pulling a/b", None), ("success", None)]
+    of_bytes = [step for step in steps if step.total]
+    total = sum(len(FILES[name]) for name in WANTED - {"config.json"})
+    assert (of_bytes[-1].total, of_bytes[-1].completed) == (total, total)
+
+
+def test_the_library_finds_it(site: Hub, cache: Path, tmp_path: Path) -> None:
+    folder, _ = fetch(site)
+    assert Library(Store(tmp_path / "store"), hub=cache).find("hf.co/a/b").path == folder
+
+
+def test_a_second_time_nothing_comes(site: Hub) -> None:
+    folder, _ = fetch(site)
+    site.asked.clear()
+    again, steps = fetch(site)
+    assert again == folder
+    assert [line for line in site.asked if "/resolve/" in line] == []
+    assert steps[-1].status == "success"
+
+
+def test_a_token_of_the_environment(site: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    fetch(site)
+    assert set(site.keys) == {"Bearer hf_secret"}
+
+
+def test_whoever_leaves_ends_the_download(site: Hub) -> None:
+    class Left(BaseException): ...
+
+    def leave(step: Progress) -> None:
+        if step.total:
+            raise Left
+
+    with pytest.raises(Left):
+        our_hub.fetch(NAME, leave, endpoint=site.url)
+    folder, _ = fetch(site)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "sentence"),
+    [
+        (
+            404,
+            "RepoNotFound",
+            ModelNotFound,
+            "hf.co has no a/b, or it is private: look at its spelling, or put a token",
+        ),
+        (401, "RepoNotFound", ModelNotFound, "hf.co has no a/b, or it is private"),
+        (403, "GatedRepo", Forbidden, "hf.co/a/b is gated: ask for access there, and put a token into HF_TOKEN"),
+        (418, "", ServerFailed, "hf.co answers with the status 418: try again later"),
+    ],
+)
+def test_what_the_site_refuses(status: int, code: str, kind: type[HeadraceError], sentence: str, site: Hub) -> None:
+    site.refuses = (status, code)
+    with pytest.raises(kind, match=sentence):
+        fetch(site)
+
+
+def test_a_site_that_is_not_there() -> None:
+    with hub() as gone:
+        pass
+    with pytest.raises(Unreachable, match=r"nothing answers at hf\.co"):
+        fetch(gone)
+
+
+def test_offline(site: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_OFFLINE", "1")
+    with pytest.raises(Offline, match=r"hf\.co is not asked, since HEADRACE_OFFLINE is set"):
+        fetch(site)
+    assert site.asked == []
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({"config.json": b'{"model_type": "mamba"}', "model.safetensors": b"x"}, "model_type 'mamba' is not supported"),
+        ({"README.md": b"x"}, "has neither GGUF files nor a config.json"),
+    ],
+)
+def test_what_cannot_run_is_not_downloaded(files: dict[str, bytes], sentence: str) -> None:
+    with hub(files=files) as site, pytest.raises(Unsupported, match=sentence):
+        fetch(site)
+    assert not any("GET" in line and "safetensors" in line for line in site.asked)
+
+
+def test_a_disk_without_room(site: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(StoreRefused, match="GB free, but"):
+        fetch(site)
+    assert not any("GET" in line and "safetensors" in line for line in site.asked)
+
+
+@pytest.mark.parametrize("error", [RequestInvalid("hf.co refuses hf.co/a/b"), ModelNotFound("hf.co has no hf.co/a/b")])
+def test_a_pull_without_gguf_is_one_of_safetensors(
+    error: HeadraceError, site: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: Any) -> bytes:
+        raise error
+
+    monkeypatch.setattr(Registry, "manifest", none)
+    monkeypatch.setattr(our_hub, "fetch", partial(our_hub.fetch, endpoint=site.url))
+    store = Store(tmp_path / "store")
+    steps = list[Progress]()
+    assert pull(NAME, store, steps.append) is None
+    assert [steps[0].status, steps[-1].status] == ["pulling manifest", "success"]
+    for name in ("hf.co/a/b:Q4_0", "someone/b"):  # one that names a file; one of another registry
+        with pytest.raises(type(error)):
+            pull(Name.parse(name), store)
