@@ -49,6 +49,8 @@ from headrace.errors import (
     UserError,
 )
 from headrace.keys import Key
+from headrace.library.names import Name
+from headrace.library.pull import pull
 from headrace.library.registry.hosts import check_online
 from headrace.library.store import Store
 from headrace.loading import residents
@@ -175,6 +177,11 @@ def ask_after_closing(gguf: Path, **_: Any) -> None:
 def two_at_once(gguf: Path, **_: Any) -> None:
     with loading.residents(max_models=1) as models, models.lease(str(gguf)), models.lease("nano", timeout_s=0):
         pass
+
+
+def pull_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **_: Any) -> None:
+    monkeypatch.setenv("HEADRACE_OFFLINE", "1")
+    pull(Name.parse("hf.co/a/b"), Store(tmp_path / "store"))
 
 
 def ask_where_nobody_is(**_: Any) -> None:
@@ -361,6 +368,11 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
         Unreachable,
         "nothing answers at http://127.0.0.1:1 (Connection refused): start a server with `headrace serve`, or say with "
         "--host where one is",
+    ),
+    "a pull without the network": (
+        pull_offline,
+        Offline,
+        "hf.co is not asked, since HEADRACE_OFFLINE is set: unset it to fetch what is not here",
     ),
     "a server that hangs up": (
         ask_one_that_hangs_up,
