@@ -26,6 +26,7 @@ from headrace.errors import (
     Unsupported,
 )
 from headrace.library import hub as our_hub
+from headrace.library.files import SPARE_BYTES
 from headrace.library.models import Library
 from headrace.library.names import Name
 from headrace.library.progress import Progress
@@ -55,6 +56,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in ("HEADRACE_OFFLINE", "HF_HUB_OFFLINE", "HF_TOKEN", "HUGGINGFACE_HUB_CACHE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "packed"))
     return tmp_path / "hub"
 
 
@@ -94,10 +96,11 @@ def test_a_second_time_nothing_comes(site: Hub) -> None:
     assert steps[-1].status == "success"
 
 
-def test_other_bytes_than_its_digest_says_are_dropped(site: Hub) -> None:
+def test_other_bytes_than_its_digest_says_are_dropped(site: Hub, cache: Path) -> None:
     site.sent["model.safetensors"] = bytes(len(WEIGHTS))
     with pytest.raises(FileInvalid, match=r"hf.co/a/b: model.safetensors was received with the digest sha256:"):
         fetch(site)
+    assert list(cache.rglob("model.safe*")) == []
     site.sent.clear()
     folder, steps = fetch(site)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
@@ -111,13 +114,13 @@ def test_a_token_of_the_environment(site: Hub, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_whoever_leaves_ends_the_download(site: Hub) -> None:
-    class Left(BaseException): ...
+    class Left(Exception): ...
 
     def leave(step: Progress) -> None:
         if step.total:
             raise Left
 
-    with pytest.raises(Left):
+    with pytest.raises(Left):  # as it is
         our_hub.fetch(NAME, leave, endpoint=site.url)
     folder, _ = fetch(site)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
@@ -177,7 +180,14 @@ def test_a_disk_without_room(site: Hub, monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(StoreRefused, match="GB free, but"):
         fetch(site)
+    wanted = sum(len(FILES[name]) for name in WANTED - {"config.json"})
+    free = SPARE_BYTES + wanted + len(WEIGHTS)  # the packed copy needs room too
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free - 1))
+    with pytest.raises(StoreRefused, match="GB free, but"):
+        fetch(site)
     assert not any("GET" in line and "safetensors" in line for line in site.asked)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+    fetch(site)
 
 
 @pytest.mark.parametrize("error", [RequestInvalid("hf.co refuses hf.co/a/b"), ModelNotFound("hf.co has no hf.co/a/b")])
@@ -200,3 +210,14 @@ def test_a_pull_without_gguf_is_one_of_safetensors(
     for name in ("hf.co/a/b:Q4_0", "someone/b"):  # one that names a file; one of another registry
         with pytest.raises(type(error)):
             pull(Name.parse(name), store)
+
+
+def test_who_is_not_let_in_is_not_let_in_elsewhere(site: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> bytes:
+        raise Forbidden("hf.co refuses the token of HF_TOKEN")
+
+    monkeypatch.setattr(Registry, "manifest", refuse)
+    monkeypatch.setattr(our_hub, "fetch", partial(our_hub.fetch, endpoint=site.url))
+    with pytest.raises(Forbidden, match="refuses the token"):
+        pull(NAME, Store(tmp_path / "store"))
+    assert site.asked == []

@@ -38,30 +38,30 @@ def fetch(name: Name, report: Report = unwatched, endpoint: str | None = None, o
     `report` is called in this thread; what it raises ends the download, which the next one goes on with. Raises
     Offline, Unreachable, Forbidden, ModelNotFound, Unsupported, FileInvalid, StoreRefused, ServerFailed.
     """
+    from huggingface_hub import HfApi
+
     host_of(name.host)
     cache, repository = home.hub_folder().path, f"{name.namespace}/{name.model}"
-    with _in_our_words(repository, cache):
-        from huggingface_hub import HfApi
-
-        api = HfApi(endpoint=endpoint, library_name="headrace", library_version=__version__)
-        report(Progress(f"pulling {repository}"))
-        files = _snapshot(api, repository, cache, dry_run=True)
-        if CONFIG not in {file.filename for file in files} or not _weights(files):
-            raise Unsupported(otherwise or f"hf.co/{repository} has neither GGUF files nor safetensors and a {CONFIG}")
-        _check_architecture(repository, Path(_snapshot(api, repository, cache, allow_patterns=[CONFIG])))
-        plan = [file for file in files if file.will_download and file.filename != CONFIG]
-        total = _size(plan)
-        if plan:
-            room.check(cache, total, _size(_weights(plan)))
-        folder = _watched(lambda bar: _snapshot(api, repository, cache, tqdm_class=bar), repository, total, report)
-        _verify(repository, [folder / file.filename for file in plan], report)
+    api = HfApi(endpoint=endpoint, library_name="headrace", library_version=__version__)
+    report(Progress(f"pulling {repository}"))
+    files = _snapshot(api, repository, cache, dry_run=True)
+    if CONFIG not in {file.filename for file in files} or not _weights(files):
+        raise Unsupported(otherwise or f"hf.co/{repository} has neither GGUF files nor safetensors and a {CONFIG}")
+    _check_architecture(repository, Path(_snapshot(api, repository, cache, allow_patterns=[CONFIG])))
+    plan = [file for file in files if file.will_download and file.filename != CONFIG]
+    total = _size(plan)
+    if plan:
+        room.check(cache, total, _size(_weights(plan)))
+    folder = _watched(lambda bar: _snapshot(api, repository, cache, tqdm_class=bar), repository, total, report)
+    _verify(repository, [folder / file.filename for file in plan], report)
     report(Progress("success"))
     return folder
 
 
 def _snapshot(api: HfApi, repository: str, cache: Path, **options: Any) -> Any:
     named = {"allow_patterns": [*WANTED], "ignore_patterns": ["*/*"], "tqdm_class": _bar([0], Event()), **options}
-    return api.snapshot_download(repository, cache_dir=cache, **named)
+    with _in_our_words(repository, cache):
+        return api.snapshot_download(repository, cache_dir=cache, **named)
 
 
 def _weights(files: Iterable[Any]) -> list[Any]:
@@ -74,7 +74,8 @@ def _size(files: Iterable[Any]) -> int:
 
 def _check_architecture(repository: str, folder: Path) -> None:
     """Before gigabytes come. Raises Unsupported."""
-    found, known = read_object(folder / CONFIG, LARGEST_CONFIG).get("model_type"), architectures()
+    with disk_errors(folder):
+        found, known = read_object(folder / CONFIG, LARGEST_CONFIG).get("model_type"), architectures()
     if found not in known:
         raise Unsupported(f"hf.co/{repository}: model_type {found!r} is not supported, only {', '.join(sorted(known))}")
 
@@ -110,7 +111,9 @@ def _verify(repository: str, paths: Iterable[Path], report: Report) -> None:
     for path, blob in blobs.items():
         report(Progress("verifying sha256 digest", None, total, done))
         done += blob.stat().st_size
-        if (found := sha256_of(blob)) != f"sha256:{blob.name}":
+        with disk_errors(blob):
+            if (found := sha256_of(blob)) == f"sha256:{blob.name}":
+                continue
             blob.unlink()
             path.unlink()
             problem = f"{path.name} was received with the digest {found}, and was dropped: pull it again"
