@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from headrace.library.registry.client import Options
 from headrace.library.store import Store
 from tests.library.fault_server import HASTY
 from tests.library.restless import Steps
+
+LONGEST_S = 90  # that a process lives
 
 # The code that this process imports, wherever that was taken from.
 PROGRAM = f"""
@@ -32,7 +35,8 @@ def start(store: Store, name: str, kill_at: int = 0) -> subprocess.Popen[str]:
 
 
 def main(root: str, name: str, kill_at: str) -> None:
-    """Killed at step `kill_at`; 0 lives."""
+    """Killed at step `kill_at`; 0 lives. Whoever started it may have died: it ends by itself, too."""
+    signal.alarm(LONGEST_S)
     partial.CHECKPOINT_BYTES = 10_000  # type: ignore[misc]
     if int(kill_at):
         Steps(int(kill_at), Random(int(kill_at)))

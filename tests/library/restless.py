@@ -25,6 +25,7 @@ STEPS = ("open", "write", "pwrite", "fsync", "ftruncate", "replace", "unlink", "
 CONTENTS = [bytes([65 + n]) * (40 + 20 * n) for n in range(6)]  # few, so that models share them
 NAMES = [Name.parse(f"{owner}/{model}:{tag}") for owner in "ab" for model in "xy" for tag in ("one", "two")]
 DEEDS = 25
+LONGEST_S = 90  # that a process lives
 
 
 class Steps:
@@ -89,7 +90,9 @@ def act(store: Store, rng: Random) -> None:
 
 
 def main(root: str, seed: str, kill_at: str) -> None:
-    """Killed at step `kill_at`; 0 lives, ends after some deeds, and says so."""
+    """Killed at step `kill_at`; 0 lives, ends after some deeds, and says so. Whoever started it may have died: it ends
+    by itself, too."""
+    signal.alarm(LONGEST_S)
     partial.CHECKPOINT_BYTES = 30  # type: ignore[misc]
     store, rng, last = Store(Path(root)), Random(int(seed)), int(kill_at)
     if last:
