@@ -212,6 +212,16 @@ def test_a_registry_is_given_the_time_that_it_asks_for(store: Store) -> None:
     assert clock.waits == [120, 120]
 
 
+def test_a_manifest_that_comes_without_end_but_slowly(
+    store: Store, source: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.endless_manifests = True
+    monkeypatch.setattr("headrace.library.registry.web.LONGEST_S", -1)
+    with pytest.raises(ServerFailed, match=r"127.0.0.1 has sent only [0-9]+ bytes in -1 seconds: try again later"):
+        fetch(source, store, settings=replace(HASTY, first_tries=2))
+    assert len(source.asks("manifests")) == 2
+
+
 def test_a_registry_that_asks_for_too_much_time(store: Store, source: Registry) -> None:
     source.refuses["manifests"], source.retry_after = 503, "3600"
     with pytest.raises(ServerFailed, match=r"it is 503 \(it asks for 3600 seconds of patience\): try again later"):

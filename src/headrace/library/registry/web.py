@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from headrace.library.registry.patience import USUAL, Passing, Settings
 MOST_HOPS: Final = 5
 MOVED: Final = frozenset({301, 302, 303, 307, 308})
 SAME_QUESTION: Final = frozenset({307, 308})  # for a question that changes something, no other move is followed
+LONGEST_S: Final = 120.0  # for an answer that is read whole, however steadily it trickles
 LARGEST_WORDS: Final = 64 << 10  # bytes of an answer that is none, and only says why
 
 Show = Callable[[httpx.URL], str]  # what Authorization is sent to an address, or ""
@@ -151,10 +153,13 @@ class Web:
 
 
 def whole(response: httpx.Response, most: int) -> bytes:
-    """The body. Raises ServerFailed where it is longer than `most` bytes."""
-    body = bytearray()
+    """The body. Raises ServerFailed where it is longer than `most` bytes, Passing where it does not come to an end."""
+    body, until = bytearray(), time.monotonic() + LONGEST_S
     for piece in response.iter_raw():
         body += piece
+        if time.monotonic() > until:
+            sentence = f"{response.url.host} has sent only {len(body)} bytes in {LONGEST_S:g} seconds"
+            raise Passing(ServerFailed(f"{sentence}: try again later"))
         if len(body) > most:
             raise ServerFailed(f"{response.url.host} answers with more than {most} bytes to {_shown(response.url)}")
     return bytes(body)
@@ -162,7 +167,7 @@ def whole(response: httpx.Response, most: int) -> bytes:
 
 def said(response: httpx.Response) -> bytes:
     """The body of an answer that only says why, or nothing where it cannot be had."""
-    with suppress(HeadraceError, httpx.HTTPError):
+    with suppress(HeadraceError, Passing, httpx.HTTPError):
         return whole(response, LARGEST_WORDS)
     return b""
 
