@@ -312,7 +312,7 @@ class Handler(BaseHTTPRequestHandler):
         length = len(body) + {"says more": 7, "says less": -1}.get(fault, 0)
         headers = {"content-length": str(max(0, length))}
         if ranged:
-            headers["content-range"] = f"bytes {first + shift}-{stop - 1 + shift}/{total}"
+            headers["content-range"] = f"bytes {first + shift}-{stop - 1}/{total}"
         if fault == "encoded":
             headers["content-encoding"] = "gzip"
         if fault in ("surplus", "endless"):
