@@ -58,6 +58,7 @@ class Registry:
     blobs: dict[str, bytes] = field(default_factory=dict)
     repositories: dict[str, set[str]] = field(default_factory=dict)  # which blobs are in which, of those pushed
     uploads: dict[str, bytearray] = field(default_factory=dict)
+    begun: int = 0  # uploads
 
     url: str = ""
     storage: str = ""
@@ -296,7 +297,7 @@ class Handler(BaseHTTPRequestHandler):
                 return self.hang_up()
             case "429" | "503" | "500" | "403":
                 return self.refuse(int(fault))
-            case "416":
+            case "416" if self.headers["range"]:
                 return self.reply(416, content_range=f"bytes */{len(content)}")
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["range"] or "")
         ranged = bool(asked) and self.registry.gives_ranges and fault != "whole"
@@ -311,7 +312,7 @@ class Handler(BaseHTTPRequestHandler):
         length = len(body) + {"says more": 7, "says less": -1}.get(fault, 0)
         headers = {"content-length": str(max(0, length))}
         if ranged:
-            headers["content-range"] = f"bytes {first + shift}-{stop - 1 + shift}/{total}"
+            headers["content-range"] = f"bytes {first + shift}-{stop - 1}/{total}"
         if fault == "encoded":
             headers["content-encoding"] = "gzip"
         if fault in ("surplus", "endless"):
@@ -369,7 +370,8 @@ class Handler(BaseHTTPRequestHandler):
             if query.get("mount", [""])[0] in registry.repositories.get(query.get("from", [""])[0], set()):
                 held.add(query["mount"][0])
                 return self.reply(201)
-            upload = f"upload-{len(registry.uploads)}"
+            registry.begun += 1
+            upload = f"upload-{registry.begun}"
             registry.uploads[upload] = bytearray()
             return self.at(202, repository, upload)
         fault = registry.draw(registry.kinds_sent)
@@ -398,7 +400,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.refuse(400)
         self.registry.blobs[digest] = bytes(content)
         self.registry.repositories[repository].add(digest)
-        return self.hang_up() if fault in ("drop", "lost answer") else self.reply(201)
+        del self.registry.uploads[upload]
+        return self.hang_up() if fault in ("drop", "lost answer", "lost commit") else self.reply(201)
 
     def at(self, status: int, repository: str, upload: str) -> None:
         location = f"/v2/{repository}/blobs/uploads/{upload}?_state=x"  # relative, as it may be

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from random import Random
+from threading import Event
 from typing import Any
 
 import pytest
@@ -124,6 +125,18 @@ def test_whoever_leaves_ends_the_download(site: Hub) -> None:
         our_hub.fetch(NAME, leave, endpoint=site.url)
     folder, _ = fetch(site)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_download_that_was_left_ends_at_its_next_bytes() -> None:
+    done, left = [0], Event()
+    bar = our_hub._bar(done, left)(unit="B", total=10, name="snapshot")
+    bar.update(3)
+    our_hub._bar(done, left)(unit="B", total=10, name="snapshot.transfer").update(3)
+    our_hub._bar(done, left)(unit="it", total=10).update(1)
+    assert done == [3]
+    left.set()
+    with pytest.raises(our_hub._Left):
+        bar.update(1)
 
 
 @pytest.mark.parametrize(

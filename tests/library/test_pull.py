@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -33,7 +33,10 @@ from headrace.library.manifest import Layer, digest_of, parse
 from headrace.library.names import Name
 from headrace.library.progress import Progress
 from headrace.library.pull import pull
-from headrace.library.registry.client import Options
+from headrace.library.registry import fetch as fetching
+from headrace.library.registry.client import Options, Place, connect
+from headrace.library.registry.patience import Stopped
+from headrace.library.registry.span import Span
 from headrace.library.store import Store
 from tests.library.fault_server import HASTY, PASSING, NoTime, Registry, registry
 
@@ -156,6 +159,41 @@ def test_what_is_no_model(store: Store, source: Registry) -> None:
     assert not source.served
 
 
+def test_what_others_remove_meanwhile_stays(store: Store, source: Registry) -> None:
+    fetch(source, store)
+    store.copy(Name.parse(source.name()), Name.parse("mine"))
+    store.remove(Name.parse(source.name()))
+
+    def remove(step: Progress) -> None:
+        if step.digest and store.names():
+            store.remove(Name.parse("mine"))
+
+    source.served = 0
+    pull(Name.parse(source.name()), store, remove, OPTIONS)
+    check(store, source)
+    assert store.names() == [Name.parse(source.name())]
+    assert source.served == 0
+
+
+def test_nothing_is_written_once_it_is_over(store: Store, source: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = Layer("", digest_of(CONTENT), len(CONTENT))
+    with (
+        connect(Name.parse(source.name())) as client,
+        store.writing() as session,
+        session.partial(layer.digest, layer.size) as partial,
+    ):
+
+        def pieces() -> Iterator[bytes]:
+            client.patience.stop.set()
+            yield CONTENT
+
+        monkeypatch.setattr(fetching, "opened", lambda *_: nullcontext(Span(0, True, pieces())))
+        part = fetching.Part(fetching.Incoming(layer, partial), 0, len(CONTENT))
+        with pytest.raises(Stopped):
+            fetching.Fetch(client, Place("a/b", "a/b"))._ask(part, threading.Lock())
+        assert partial.received == 0
+
+
 # --- one thing goes wrong, and passes
 
 
@@ -180,6 +218,20 @@ def test_without_ranges_it_comes_in_one_stream(store: Store, kinds: tuple[str, .
         fetch(source, store)
         check(store, source)
         assert len(source.asks(digest_of(CONTENT))) <= 5
+
+
+def test_a_registry_that_refuses_every_range_gives_the_whole(store: Store) -> None:
+    with registry(faults=10**6, luck=0, kinds=("416",)) as source:
+        source.keep(content=CONTENT)
+        fetch(source, store, settings=replace(HASTY, tries=2))
+        check(store, source)
+
+
+def test_a_range_that_was_not_asked_for_is_not_taken(store: Store) -> None:
+    with registry(faults=10**6, luck=0, kinds=("another range",)) as source:
+        source.keep(content=CONTENT)
+        with pytest.raises(ServerFailed, match=r"was asked for bytes [0-9]+ to [0-9]+ and sends 'bytes [0-9]+-"):
+            fetch(source, store, settings=replace(HASTY, tries=2))
 
 
 def test_a_registry_that_sends_byte_after_byte_is_left(store: Store) -> None:

@@ -214,6 +214,15 @@ def test_one_token_serves_until_it_expires(tmp_path: Path) -> None:
         assert needed / 3 <= len(source.asks("GET /token")) <= len(source.asks("GET /v2/")) - needed
 
 
+def test_a_token_that_another_thread_got_will_do() -> None:
+    with fault_server.registry(wants="token") as source:
+        access = Access(Web(Host(source.host, plain=True)))
+        access.token = "new"
+        assert access.renew(f'Bearer realm="{source.url}/token"', "old", 3) == 3
+        assert access.token == "new"
+        assert source.asked == []
+
+
 def test_what_is_private_is_pulled_in_the_name_of_the_key(tmp_path: Path) -> None:
     key = Key(tmp_path / "home" / "id_ed25519")
     with fault_server.registry(wants="key") as source:
@@ -407,7 +416,7 @@ def test_whoever_waits_for_an_encrypted_answer_is_woken(certificate: Path, monke
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     at_byte, ended = Event(), Event()
-    with fault_server.registry(context, faults=100, kinds=("stall",), seed=4) as source:
+    with fault_server.registry(context, stops_at=1) as source:
         source.keep(content=bytes(10 << 10))
         source.at_byte = (1, at_byte)
         patient = Settings(stall_s=600)
