@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pexpect
+import pyte
 import pytest
 from click.testing import CliRunner, Result
 
@@ -68,6 +72,23 @@ def test_pulled_listed_shown_copied_and_removed(source: Registry) -> None:
     assert "free again" in headrace("rm", "MINE:small").stdout
     assert rows().keys() & {name, "mine:small"} == set()
     assert not any(path.is_file() for path in own_store().blobs.iterdir())
+
+
+def test_on_a_terminal_each_blob_has_a_bar(source: Registry) -> None:
+    environment = os.environ | {"TERM": "xterm"}
+    arguments = ["-c", "from headrace.cli import main; main()", "pull", source.name("library/small")]
+    size = (24, 120)
+    child = pexpect.spawn(sys.executable, arguments, env=environment, encoding="utf-8", timeout=60, dimensions=size)
+    child.expect(pexpect.EOF)
+    screen = pyte.Screen(120, 24)
+    pyte.Stream(screen).feed(child.before)
+    lines = [line.rstrip() for line in screen.display if line.strip()]
+    assert lines[0] == "pulling manifest"
+    assert not any("╸" in line for line in lines), "each bar is full in the end"
+    assert "success" in lines
+    megabytes = nano.FILE.stat().st_size / 1e6
+    (weights,) = [line for line in lines if line.startswith(f"pulling {digest_of(nano.FILE.read_bytes())[7:19]}")]
+    assert f"{megabytes:.1f}/{megabytes:.1f} MB" in weights
 
 
 def test_a_licence_is_shown_at_the_first_pull(monkeypatch: pytest.MonkeyPatch, source: Registry) -> None:

@@ -12,6 +12,8 @@ import click
 from headrace.cli._display import safe
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from headrace.library.progress import Progress as Step
     from headrace.library.progress import Report
 
@@ -25,9 +27,9 @@ def steps() -> Iterator[Report]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
-        tasks = dict[str, int]()
+        tasks: dict[str, TaskID] = {}
 
         def show(step: Step) -> None:
             name = safe(step.status)
@@ -36,9 +38,11 @@ def steps() -> Iterator[Report]:
                 return
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=step.total)
-            bars.update(tasks[name], completed=step.completed)  # type: ignore[arg-type]
+            bars.update(tasks[name], completed=step.completed)
 
         yield show
+        for task in bars.tasks:  # whoever tells the steps need not tell each one's end
+            bars.update(task.id, completed=task.total)
 
 
 class _Lines:

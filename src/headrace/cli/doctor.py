@@ -14,6 +14,7 @@ import click
 from headrace import __version__
 from headrace.cli._display import safe
 from headrace.cli._log import Log
+from headrace.cli._table import table
 from headrace.machine import format_bytes
 
 if TYPE_CHECKING:
@@ -133,9 +134,7 @@ def _place(place: Place) -> str:
 
 
 def _table(report: Report) -> list[str]:
-    lines = [COLUMNS, *(_cells(model, report.memory) for model in report.models)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in lines]
+    return table(COLUMNS, [_cells(model, report.memory) for model in report.models]).splitlines()
 
 
 def _cells(model: Candidate, memory: Memory) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 import click
@@ -47,8 +48,6 @@ def _here() -> list[dict[str, Any]]:
 
 def _installed() -> list[dict[str, Any]]:
     """What comes with Headrace, and with packages beside it."""
-    from datetime import datetime
-
     from headrace import checkpoint, nano, packaged
     from headrace.errors import ModelNotFound
 

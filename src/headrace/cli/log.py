@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from headrace.cli._display import call_text, display_for_stdout, safe
+from headrace.cli._display import call_text, display_for_stdout
+from headrace.cli._table import table
 from headrace.errors import RequestInvalid
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _list(log: Log, number: int, search: str | None, as_json: bool) -> None:
     elif not found:
         click.echo("There is no such conversation." if search else "No conversation is kept yet.", err=True)
     else:
-        click.echo(_table(shown))
+        click.echo(table(COLUMNS, list(map(_cells, shown))))
         if len(found) > len(shown):
             click.echo(f"({len(found) - len(shown)} more: -n 0 lists all)", err=True)
 
@@ -113,12 +114,6 @@ def _turn_facts(turn: Turn) -> dict[str, Any]:
 
 def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(round(seconds)).astimezone()
-
-
-def _table(rows: Sequence[Summary]) -> str:
-    lines = [COLUMNS, *map(_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(safe("  ".join(map(str.ljust, cells, widths)).rstrip()) for cells in lines)
 
 
 def _cells(one: Summary) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import click
 
-from headrace.cli._display import safe
 from headrace.cli._server import server_options, url_from
+from headrace.cli._table import table
 from headrace.cli.show import human_size
 
 COLUMNS: Final = ("NAME", "SIZE", "STATE", "CONTEXT", "CACHE", "IN FLIGHT", "WAITING", "UNTIL")
@@ -37,7 +37,7 @@ def command(host: str | None, api_key: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif rows:
-        click.echo(_table(rows))
+        click.echo(table(COLUMNS, list(map(_cells, rows))))
     else:
         click.echo(f"{server.url} has no model loaded.", err=True)
 
@@ -78,12 +78,6 @@ def _moment(value: Any) -> datetime | None:
         return None
     left_s = (moment - datetime.now(UTC)).total_seconds()
     return moment if abs(left_s) < FOR_EVER_S else None
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    lines = [COLUMNS, *map(_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(safe("  ".join(map(str.ljust, cells, widths)).rstrip()) for cells in lines)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
