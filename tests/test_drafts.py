@@ -113,7 +113,8 @@ def test_answers_are_those_without_a_draft_model(
     if draft.stem == "other":
         assert taken < drafted / 2
     elif asked is GREEDY:
-        assert taken >= 0.95 * drafted > 150  # it knows nothing of the bias
+        assert drafted > 100
+        assert taken > 0.9 * drafted  # it knows nothing of the bias
     assert gives_all_back(drafting)
 
 
