@@ -242,8 +242,8 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
     "a name that is no model": (
         lambda **_: headrace.load("nanoo").close(),
         ModelNotFound,
-        "there is no model 'nanoo': `headrace list` shows those that are here, and with --available those that can be "
-        "pulled; a GGUF file or a model folder can be given, too",
+        "there is no model 'nanoo': did you mean nano? `headrace list` shows those that are here, and with --available "
+        "those that can be pulled; a GGUF file or a model folder can be given, too",
     ),
     "a folder that is no model": (
         lambda tmp_path, **_: headrace.load(tmp_path).close(),

@@ -12,6 +12,7 @@ from typing import Final
 
 from headrace.errors import FileInvalid, Forbidden, ModelNotFound, RequestInvalid, Unsupported, UserError
 from headrace.library import family, hub, room
+from headrace.library.files import watched
 from headrace.library.manifest import Layer, Manifest, parse
 from headrace.library.names import TAG, Name
 from headrace.library.progress import Progress, Report, short, unwatched
@@ -32,7 +33,7 @@ def pull(name: Name, store: Store, report: Report = unwatched, options: Options 
     what it raises ends the pull. Raises Offline, Unreachable, Forbidden, ModelNotFound, RequestInvalid, Unsupported,
     FileInvalid, StoreRefused, ServerFailed.
     """
-    source = family.source(name)
+    source, report = family.source(name), watched(report)
     with connect(source, options) as registry:
         place = Place(source.repository, str(source))
         report(Progress("pulling manifest"))

@@ -32,6 +32,7 @@ from headrace.library.files import (
     sha256_of,
     silent,
     sync_folder,
+    watched,
 )
 from headrace.library.manifest import LARGEST_BYTES, Layer, Manifest, digests_in, is_digest, parse
 from headrace.library.names import Name
@@ -187,7 +188,7 @@ class Store:
         manifest = self.manifest(name)
         wrong, done = list[tuple[Layer, str]](), 0
         for layer in manifest.blobs:
-            if problem := self._problem(layer, _after(done, manifest.size_bytes, progress)):
+            if problem := self._problem(layer, watched(_after(done, manifest.size_bytes, progress))):
                 wrong.append((layer, problem))
             done += layer.size
             progress(done, manifest.size_bytes)
