@@ -15,7 +15,7 @@ from typing import Any, Final
 from headrace import nano, packaged
 from headrace.engine import options
 from headrace.errors import FileInvalid, HeadraceError, ModelNotFound, RequestInvalid, StoreRefused, Unsupported
-from headrace.library import family, home
+from headrace.library import family, home, modelfile
 from headrace.library.cached import Cached, cached
 from headrace.library.files import disk_errors, read_object, read_small
 from headrace.library.manifest import Layer, Manifest
@@ -164,6 +164,16 @@ def read(store: Store, name: Name) -> Found:
         template=texts.last_bytes("template"),
         manifest=manifest,
     )
+
+
+def requires(found: Found) -> str | None:
+    """The version of Ollama that its config asks for."""
+    with suppress(RequestInvalid, FileInvalid, OSError):
+        if found.manifest is not None and found.manifest.config is not None:
+            config = found.path.parent / found.manifest.config.digest.replace(":", "-")
+            if isinstance(said := read_object(config, LARGEST_TEXT).get("requires"), str):
+                return modelfile.version(said)
+    return None
 
 
 class _Texts:
