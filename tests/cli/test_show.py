@@ -179,7 +179,7 @@ def test_one_aspect_at_a_time() -> None:
         headrace("show", "nano", "--system", "--license")
 
 
-def test_a_system_message_on_a_terminal_is_pictured(place: Path) -> None:
+def test_a_system_message_on_a_terminal_is_pictured() -> None:
     headrace("create", "rude", "--from", "nano", "--system", "a\x1b[2Jb")
     arguments = ["-c", "from headrace.cli import main; main()", "show", "rude", "--system"]
     said, _ = pexpect.run(

@@ -30,9 +30,9 @@ def fetch_if_missing(text: str) -> None:
     """For whoever wants to run it. A bare name that is none of the family's is taken for a mistake, not for a wish."""
     from headrace.errors import RequestInvalid
     from headrace.library import family, opening
-    from headrace.library.names import Name
+    from headrace.library.names import Name, means_a_path
 
-    if opening.exists(text) or opening.means_a_path(text):
+    if opening.exists(text) or means_a_path(text):
         return
     try:
         name = Name.parse(text)

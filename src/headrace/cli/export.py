@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from headrace.cli import _completing
 from headrace.cli._steps import steps
 from headrace.errors import RequestInvalid
 from headrace.library.names import TAG
@@ -21,7 +22,7 @@ PACKED = ".panels"
 
 
 @click.command("export", short_help="Write a model to a GGUF file or a folder.")
-@click.argument("model")
+@click.argument("model", shell_complete=_completing.models)
 @click.argument("destination", type=click.Path(path_type=Path))
 @click.option(
     "--form",

@@ -12,7 +12,7 @@ from headrace.cli._table import table
 from headrace.cli.show import human_size
 
 
-@click.command("list")
+@click.command("list", short_help="List the models that are here, or those to pull.")
 @click.option("--available", is_flag=True, help="List the published models of the family instead, and what each takes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(available: bool, as_json: bool) -> None:
@@ -52,12 +52,11 @@ def _installed() -> list[dict[str, Any]]:
     from headrace.errors import ModelNotFound
 
     rows = []
-    for name in (nano.NAME, *packaged.MODELS):
+    for name in (nano.NAME, *packaged.installed()):
         try:
-            path = checkpoint.always_there(name)
-        except ModelNotFound:
+            path = checkpoint.find(name)
+        except ModelNotFound:  # nano, where an installation is damaged
             continue
-        assert path is not None
         modified = datetime.fromtimestamp(path.stat().st_mtime).astimezone().isoformat(timespec="seconds")
         rows.append(
             {

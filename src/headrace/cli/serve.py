@@ -9,6 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from headrace.cli import _completing
 from headrace.cli.run import NUM_CTX, RUNTIME, duration_s, options, set_by, size_bytes
 from headrace.keys import Key, read_keys
 
@@ -23,7 +24,7 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
     return size_bytes(text, parameter.opts[0]) or 0
 
 
-@click.command("serve")
+@click.command("serve", short_help="Serve models to clients of Ollama's and OpenAI's API.")
 @click.option(
     "--host",
     metavar="ADDRESS",
@@ -45,7 +46,8 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
     "models",
     type=click.Path(),  # of which a variable has several with : between them
     multiple=True,
-    metavar="[NAME=]PATH",
+    metavar="[NAME=]MODEL",
+    shell_complete=_completing.models,
     help="Serve this file or folder, too (repeatable).",
     **set_by("MODEL"),
 )
@@ -86,6 +88,7 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
 @click.option(
     "--api-key-file",
     metavar="FILE",
+    shell_complete=_completing.files,
     help="Keys, one on each line, with infer or manage behind it.",
     **set_by("API_KEY_FILE"),
 )

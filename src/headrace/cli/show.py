@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from headrace import nano
+from headrace.cli import _completing
 from headrace.cli._display import safe
 from headrace.errors import RequestInvalid
 
@@ -23,7 +24,7 @@ LONGEST_LINE: Final = 100  # characters of each
 
 
 @click.command("show", short_help="Describe a model, or print its license, template, ...")
-@click.argument("model", default=nano.NAME)
+@click.argument("model", default=nano.NAME, shell_complete=_completing.models)
 @click.option("--license", is_flag=True, help="Print its license.")
 @click.option("--modelfile", is_flag=True, help="Print a Modelfile that makes it.")
 @click.option("--template", is_flag=True, help="Print its chat template.")

@@ -6,11 +6,12 @@ import sys
 
 import click
 
+from headrace.cli import _completing
 from headrace.cli._progress import progress
 
 
-@click.command("verify")
-@click.argument("models", nargs=-1)
+@click.command("verify", short_help="Check that the files of models are undamaged.")
+@click.argument("models", nargs=-1, shell_complete=_completing.own_models)
 def command(models: tuple[str, ...]) -> None:
     """Read all files of MODELS (default: of all that Headrace keeps), and compare them with their digests.
 

@@ -115,7 +115,8 @@ class Library:
     def _not_found(self, name: Name) -> str:
         if name in family.sources():
             return f"{name} is not here yet: `headrace pull {name}` fetches it, `headrace list` shows those that are"
-        known = [*_always_there(), *(str(one.name) for one in self.listed()), *map(str, family.sources())]
+        known = [nano.NAME, *packaged.installed()]
+        known += map(str, [*(one.name for one in self.listed()), *family.sources()])
         near = get_close_matches(str(name).lower(), sorted({one.lower() for one in known}), n=MOST_NEAR)
         near = [one for one in dict.fromkeys(known) if one.lower() in near]
         hint = f"did you mean {' or '.join(near)}? " if near else ""
@@ -264,14 +265,6 @@ def _may_run(store: Store, name: Name) -> bool:
 
 def _gguf_architectures() -> Iterable[str]:
     return [module.GGUF_ARCHITECTURE for module in architectures().values()]
-
-
-def _always_there() -> Iterator[str]:
-    yield nano.NAME
-    for name in packaged.MODELS:
-        with suppress(ModelNotFound):
-            packaged.find(name)
-            yield name
 
 
 def _names_its_owner(name: Name) -> bool:

@@ -114,6 +114,11 @@ class Name:
         return hash(self.key)
 
 
+def means_a_path(text: str) -> bool:
+    """Whether nobody who writes this means a name."""
+    return text.startswith((".", "/", "~")) or text.lower().endswith((".gguf", ".panels", ".safetensors"))
+
+
 def canonical_host(host: str) -> str:
     """In small letters, and Hugging Face by one name."""
     return ALIASES.get(host.lower(), host.lower())

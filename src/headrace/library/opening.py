@@ -8,7 +8,7 @@ from headrace import checkpoint
 from headrace.checkpoint import NO_PRESET, Checkpoint
 from headrace.errors import ModelNotFound, RequestInvalid, UserError
 from headrace.library.models import FILE, INSTALLED, Found, Library
-from headrace.library.names import Name
+from headrace.library.names import Name, means_a_path
 
 
 def read(name_or_path: str | Path) -> Checkpoint:
@@ -49,8 +49,3 @@ def lasting_name(name: str) -> str:
     """What finds the same model from any folder: a path in full, any other name as it is."""
     path = Path(name).expanduser()
     return name if checkpoint.always_there(name) or not path.exists() else str(path.absolute())
-
-
-def means_a_path(text: str) -> bool:
-    """Whether nobody who writes this means a name."""
-    return text.startswith((".", "/", "~")) or text.lower().endswith((".gguf", ".panels", ".safetensors"))
