@@ -164,7 +164,7 @@ def test_a_name_that_is_not_here(library: Library) -> None:
         library.find("lfm2:8b")
     with pytest.raises(ModelNotFound, match="no model 'some/model': `headrace pull some/model` may fetch it, "):
         library.find("some/model")
-    with pytest.raises(ModelNotFound, match="there is no model 'xyzzy': `headrace list` shows those"):
+    with pytest.raises(ModelNotFound, match="there is no model 'xyzzy': `headrace pull xyzzy` may fetch it, "):
         library.find("xyzzy")
 
 

@@ -120,7 +120,7 @@ class Library:
         near = get_close_matches(str(name).lower(), sorted({one.lower() for one in known}), n=MOST_NEAR)
         near = [one for one in dict.fromkeys(known) if one.lower() in near]
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        pull = f"`headrace pull {name}` may fetch it, " if _names_its_owner(name) else ""
+        pull = f"`headrace pull {name}` may fetch it, " if _names_its_owner(name) or not near else ""
         return (
             f"there is no model {str(name)!r}: {hint}{pull}`headrace list` shows those that are here, and with "
             "--available those that can be pulled; a GGUF file or a model folder can be given, too"
@@ -268,7 +268,7 @@ def _gguf_architectures() -> Iterable[str]:
 
 
 def _names_its_owner(name: Name) -> bool:
-    """What a bare name means at a registry, nobody can tell."""
+    """What a bare name means at a registry nobody can tell; it is more likely one of the names that are near."""
     return (name.host, name.namespace.lower()) != (HOST, NAMESPACE)
 
 
