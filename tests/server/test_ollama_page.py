@@ -15,6 +15,7 @@ from headrace.server import ollama
 from headrace.server.ollama import requests as requests
 from headrace.server.ollama.embeddings import MOST_TEXTS
 from headrace.server.wire import Fields, Limits
+from tests.pages import named
 from tests.server.live import Live
 
 ROOT = Path(__file__).parents[2]
@@ -36,10 +37,6 @@ OTHERS = {
 
 def cells(part: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines() if line.startswith("| `")]
-
-
-def named(cell: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", cell)
 
 
 def check(kind: type[Fields], told: dict[str, str]) -> None:

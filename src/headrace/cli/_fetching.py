@@ -10,6 +10,7 @@ from headrace.cli._steps import steps
 
 if TYPE_CHECKING:
     from headrace.library.names import Name
+    from headrace.library.store import Store
 
 
 def fetch(name: Name) -> None:
@@ -19,11 +20,18 @@ def fetch(name: Name) -> None:
     from headrace.library.pull import pull
 
     store = own_store()
-    if (license_ := family.license_of(name)) and not store.has_model(name):
+    if (license_ := family.license_of(name)) and not _has(store, name):
         click.echo(f"{name} is published under the {license_}: {family.LICENSE_URL}", err=True)
     with steps() as report:
         pull(name, store, report)
     store.collect()
+
+
+def _has(store: Store, name: Name) -> bool:
+    """Whether it was fetched before; model folders go into Hugging Face's cache."""
+    from headrace.library import cached, home
+
+    return store.has_model(name) or name in cached.names(home.hub_folder().path)
 
 
 def fetch_if_missing(text: str) -> None:
