@@ -150,9 +150,9 @@ def test_what_a_manifest_says_is_on_the_page(full: str) -> None:
         "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}],
     }
     assert facts["license"]["texts"][1] == "Another"
-    tail = page[page.index("  License") :]
+    tail = page[page.index("  Licence") :]
     assert [line.strip() for line in tail.splitlines()] == [
-        *("License", "apache-2.0", "", "Parameters"),
+        *("Licence", "apache-2.0", "", "Parameters"),
         *('stop                           "<|x|>"', 'stop                           "two words"'),
         *("temperature                    0.5", "num_ctx                        999", ""),
         *("System", "Be brief.", "Always.", "", "Messages", "user: Hi", "assistant: Ho"),

@@ -31,7 +31,7 @@ def of_license(found: Found) -> Aspect:
         return Aspect("\n\n".join(text.strip("\n") for text in known.texts), facts)
     if known.name:
         return Aspect(license_line(known.name, known.url, ()), facts, f"({found.name} comes without its text)")
-    return Aspect("", facts, f"{found.name} does not say under which license it is published.")
+    return Aspect("", facts, f"{found.name} does not say under which licence it is published.")
 
 
 def license_line(name: str | None, url: str | None, texts: Sequence[str]) -> str:
@@ -45,7 +45,8 @@ def of_modelfile(found: Found) -> Aspect:
     source = str(found.name) if found.origin == INSTALLED else str(found.path.absolute())
     body = modelfile.write(modelfile.of(found.preset, source, found.licenses, requires(found)))
     name = " ".join(str(found.name).split())
-    text = f"# What `headrace create NAME -f` makes this model of; one based on it begins with FROM {name}\n{body}"
+    head = "# `headrace create NAME -f FILE` makes the same model of this.\n# What is based on it begins with: FROM"
+    text = f"{head} {name}\n{body}"
     return Aspect(text.rstrip("\n"), {"modelfile": text})
 
 

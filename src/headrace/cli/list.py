@@ -24,7 +24,8 @@ def command(available: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif available:
-        click.echo(table(("NAME", "SIZE", "MEMORY AT 4K", "AT 32K", "FROM", "LICENSE"), list(map(_offer, rows))))
+        click.echo(table(("NAME", "SIZE", "MEMORY AT 4K", "AT 32K", "FROM"), list(map(_offer, rows))))
+        click.echo(f"\nLicence: {', '.join(dict.fromkeys(row['license'] for row in rows))}")
     else:
         click.echo(table(("NAME", "SIZE", "FROM", "MODIFIED", ""), list(map(_line, rows))))
 
@@ -92,4 +93,4 @@ def _line(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _offer(row: dict[str, Any]) -> tuple[str, ...]:
     memory = [human_size(size) for size in row["memory_bytes"].values()]
-    return row["name"], human_size(row["size_bytes"]), *memory, row["source"], row["license"]
+    return row["name"], human_size(row["size_bytes"]), *memory, row["source"]

@@ -23,9 +23,9 @@ MOST_LINES: Final = 8  # of a system message, and of messages
 LONGEST_LINE: Final = 100  # characters of each
 
 
-@click.command("show", short_help="Describe a model, or print its license, template, ...")
+@click.command("show", short_help="Describe a model, or print its licence, template, ...")
 @click.argument("model", default=nano.NAME, shell_complete=_completing.models)
-@click.option("--license", is_flag=True, help="Print its license.")
+@click.option("--license", is_flag=True, help="Print its licence.")
 @click.option("--modelfile", is_flag=True, help="Print a Modelfile that makes it.")
 @click.option("--template", is_flag=True, help="Print its chat template.")
 @click.option("--system", is_flag=True, help="Print its system message.")
@@ -33,7 +33,7 @@ LONGEST_LINE: Final = 100  # characters of each
 @click.option("--plan", is_flag=True, help="Print the plan: every operation, its weights and their types.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(model: str, as_json: bool, **asked: bool) -> None:
-    """Describe MODEL: architecture, sizes, quantisation, window, defaults and where they come from, memory, license;
+    """Describe MODEL: architecture, sizes, quantisation, window, defaults and where they come from, memory, licence;
     its system message, parameters and messages, where it has such. Or print one of these alone.
     """
     wanted = [name for name, is_asked in asked.items() if is_asked]
@@ -101,7 +101,7 @@ def _beside(facts: dict[str, Any]) -> Iterator[str]:
 
     preset, license_ = facts.get("preset", {}), facts.get("license")
     if license_ and (line := license_line(**license_)):
-        yield _block("License", [line])
+        yield _block("Licence", [line])
     if preset.get("parameters"):
         yield _block("Parameters", list(parameter_lines(preset["parameters"])))
     if preset.get("system"):
