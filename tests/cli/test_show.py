@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from headrace import checkpoint, nano
 from headrace.cli import headrace as cli
-from headrace.errors import RequestInvalid
+from headrace.errors import ModelNotFound, RequestInvalid
 from headrace.library import family, licenses
 from headrace.library.home import own_store
 from headrace.library.manifest import JINJA
@@ -23,6 +24,7 @@ from headrace.library.models import Found
 from headrace.library.names import Name
 from headrace.preset import Preset
 from headrace.weights import gguf_writer
+from tests import found_files, random_models
 from tests.library.stores import install
 
 MODELFILE = '''FROM nano
@@ -186,3 +188,32 @@ def test_a_system_message_on_a_terminal_is_pictured() -> None:
         shlex.join([sys.executable, *arguments]), env=os.environ | {"TERM": "xterm"}, withexitstatus=True, timeout=60
     )
     assert said.decode() == "a\u241b[2Jb\r\n"
+
+
+def test_large_numbers_have_all_their_digits() -> None:
+    headrace(
+        "create", "large", "--from", "nano", "--parameter", "num_ctx=1234567", "--parameter", "num_predict=7654321"
+    )
+    page, parameters = headrace("show", "large").stdout, headrace("show", "large", "--parameters").stdout
+    for text in (page, parameters):
+        assert re.search(r"num_ctx +1234567$", text, re.MULTILINE)
+        assert re.search(r"num_predict +7654321$", text, re.MULTILINE)
+    assert "7654321  (manifest)" in page
+
+
+def test_a_model_without_a_template_says_so(place: Path) -> None:
+    def plain(pairs: dict[str, Any], _: Any) -> None:
+        pairs["tokenizer.ggml.tokens"] = [word.replace("im_", "") for word in pairs["tokenizer.ggml.tokens"]]
+
+    file = str(found_files.write(place / "plain.gguf", random_models.dense(), habit=plain))
+    assert shown(file, "--template") == (
+        "",
+        f"{file} has no chat template: it goes on with a text, and no more.\n",
+        {"template": None},
+    )
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "~nobody-of-this-name/x", "a\0b"])
+def test_what_can_be_no_path_is_no_model(name: str) -> None:
+    with pytest.raises(ModelNotFound, match="there is no model "):
+        headrace("show", name)

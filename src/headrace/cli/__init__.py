@@ -27,7 +27,8 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "Chat": ("run", "log", "cache"),
         "Models": ("list", "pull", "show", "create", "cp", "rm", "push", "export", "convert", "verify"),
         "Server": ("serve", "ps", "stop"),
-        "This machine": ("doctor", "bench", "completion", "help"),
+        "Measuring": ("doctor", "bench"),
+        "More": ("completion", "help"),
     }
 )
 

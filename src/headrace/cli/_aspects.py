@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from headrace import checkpoint, summary
 from headrace.checkpoint import NO_TEMPLATE, Checkpoint
+from headrace.cli.show import number
 from headrace.library import licenses, modelfile
 from headrace.library.models import INSTALLED, Found, requires
 
@@ -89,8 +90,8 @@ def parameters(source: Checkpoint) -> dict[str, Any]:
 def parameter_lines(stated: Mapping[str, Any]) -> Iterator[str]:
     """As Ollama prints them: a line for each stop, in quotes."""
     for name, value in stated.items():
-        for one in value if isinstance(value, list) else (value,):
-            yield f"{name:<30} {json.dumps(one, ensure_ascii=False) if isinstance(one, str) else f'{one:g}'}"
+        for one in value if isinstance(value, list | tuple) else (value,):
+            yield f"{name:<30} {json.dumps(one, ensure_ascii=False) if isinstance(one, str) else number(one)}"
 
 
 ASPECTS: Final[Mapping[str, Callable[[Found], Aspect]]] = MappingProxyType(

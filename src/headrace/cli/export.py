@@ -42,12 +42,11 @@ def command(model: str, destination: Path, form: str | None, floats: str | None,
     folder of safetensors is what transformers and others load, value for value. MODEL may also be a packed file of
     Headrace's cache (.panels): the GGUF file that it was made from is written.
     """
-    destination = destination.expanduser()
     form = form or _form(model, destination)
     if floats and form == "gguf":
         raise RequestInvalid("--floats is for a folder of safetensors: a GGUF file is given back as it is")
     if _is_packed(model):
-        _unpack(Path(model).expanduser(), destination, form, force)
+        _unpack(Path(model), destination, form, force)
         return
     from headrace.library import opening  # NumPy and the tokenizer: not needed for `--help`
     from headrace.library.export import export

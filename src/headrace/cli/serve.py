@@ -13,7 +13,7 @@ from headrace import nano, packaged
 from headrace.cli import _completing
 from headrace.cli.run import NUM_CTX, RUNTIME, duration_s, options, set_by, size_bytes
 from headrace.keys import Key, read_keys
-from headrace.library.names import means_a_path
+from headrace.library.names import means_a_path, path_of
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 11434
 
@@ -42,7 +42,7 @@ class Models(click.types.StringParamType):
 
 def _is_a_name(text: str) -> bool:
     """One without a tag, that is a tag, or a name that may have one: nano has none."""
-    is_path = means_a_path(text) or Path(text).expanduser().exists()
+    is_path = means_a_path(text) or path_of(text) is not None
     return bool(text) and not is_path and ":" not in text and text.lower() not in (nano.NAME, *packaged.MODELS)
 
 

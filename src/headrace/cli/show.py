@@ -85,7 +85,7 @@ def page(facts: dict[str, Any]) -> str:
             "largest": f"{facts['context']['largest']:,} tokens (--num-ctx)",
         },
         "Words": _words(facts),
-        "Defaults": {name: f"{entry['value']:g}  ({entry['origin']})" for name, entry in facts["defaults"].items()},
+        "Defaults": {name: f"{number(one['value'])}  ({one['origin']})" for name, one in facts["defaults"].items()},
         "Memory": {
             f"at {int(window):,} tokens": f"{human_size(sizes['total'])} (weights {human_size(sizes['weights'])}, "
             f"cache {human_size(sizes['cache'])})"
@@ -151,6 +151,11 @@ def _words(facts: dict[str, Any]) -> dict[str, str]:
 
 def _types(types: dict[str, int]) -> str:
     return ", ".join(f"{name} {human_size(size)}" for name, size in types.items())
+
+
+def number(value: float) -> str:
+    """A whole one with all of its digits."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _count(number: int) -> str:

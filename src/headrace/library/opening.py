@@ -8,7 +8,7 @@ from headrace import checkpoint
 from headrace.checkpoint import NO_PRESET, Checkpoint
 from headrace.errors import ModelNotFound, RequestInvalid, UserError
 from headrace.library.models import FILE, INSTALLED, Found, Library
-from headrace.library.names import Name, means_a_path
+from headrace.library.names import Name, means_a_path, path_of
 
 
 def read(name_or_path: str | Path) -> Checkpoint:
@@ -23,9 +23,9 @@ def find(name_or_path: str | Path) -> Found:
     text = str(name_or_path)
     if (built_in := checkpoint.always_there(text)) is not None:
         return Found(Name.parse(text), INSTALLED, built_in, NO_PRESET)
-    path = Path(text).expanduser()
-    if isinstance(name_or_path, Path) or path.exists():
-        return Found(path, FILE, checkpoint.find(path), NO_PRESET)
+    if isinstance(name_or_path, Path) or (path := path_of(text)) is not None:
+        path = checkpoint.find(name_or_path)
+        return Found(path, FILE, path, NO_PRESET)
     if means_a_path(text):
         raise ModelNotFound(f"there is no model {text!r}: there is neither a file nor a folder of this name")
     try:
@@ -39,7 +39,7 @@ def exists(name: str) -> bool:
     """Whether there is a model of this name, or a file or folder, sound or not."""
     try:
         return bool(find(name))
-    except (ModelNotFound, OSError, ValueError):  # a text may be too long for a path
+    except ModelNotFound:
         return False
     except UserError:
         return True
@@ -47,5 +47,5 @@ def exists(name: str) -> bool:
 
 def lasting_name(name: str) -> str:
     """What finds the same model from any folder: a path in full, any other name as it is."""
-    path = Path(name).expanduser()
-    return name if checkpoint.always_there(name) or not path.exists() else str(path.absolute())
+    path = None if checkpoint.always_there(name) else path_of(name)
+    return name if path is None else str(path.absolute())

@@ -13,7 +13,7 @@ from headrace import checkpoint, nano, packaged
 from headrace.checkpoint import NO_PRESET, Checkpoint, fingerprint
 from headrace.errors import ModelNotFound, RequestInvalid
 from headrace.library.models import Found, Library
-from headrace.library.names import Name, means_a_path
+from headrace.library.names import Name, means_a_path, path_of
 from headrace.preset import Preset
 from headrace.summary import summarise
 from headrace.weights import split
@@ -143,11 +143,11 @@ def _plain(name: str) -> str:
 def _named(given: str, library: Library | None) -> tuple[str, Path | Name]:
     """What it is called here, and where it is: a path before a name. Raises ModelNotFound, RequestInvalid."""
     name, equals, model = given.partition("=")
-    if not equals or Path(given).exists():
+    if not equals or path_of(given):
         name, model = "", given
     if (built_in := checkpoint.always_there(model)) is not None:
         return _plain(name or model), built_in
-    if (path := Path(model).expanduser()).exists():
+    if path := path_of(model):
         return _plain(name or path.stem), path
     if library is None or means_a_path(model):
         raise ModelNotFound(f"there is no model {model!r}: give a file, a folder, a model's name, or NAME=MODEL")
