@@ -184,6 +184,7 @@ def test_who_waits_for_another_pull_can_leave(hasty: Live, source: Registry) -> 
         next(line for line in first_lines if "completed" in line)
         with httpx.stream("POST", f"{hasty.url}/api/pull", **one) as second:  # type: ignore[arg-type]
             next(line for line in second.iter_lines() if "waiting for another pull" in line)
+            assert Blocking(hasty.url).chat("nano", HELLO, options={"num_predict": 1}).eval_count == 1, "others go on"
         alive = lambda: [thread for thread in hasty.house.works._running.values() if thread.is_alive()]  # noqa: E731
         until(lambda: len(alive()) == 1)
     ended(hasty)
@@ -305,7 +306,7 @@ def test_what_is_not_ours_is_not_deleted(tmp_path: Path, monkeypatch: pytest.Mon
     with keeping(models=[f"given={nano.FILE}"]) as live:
         for name in ("given", "nano", "library/nano"):
             assert "the server was started with it" in refused(live, 400, "delete", model=name)
-        assert "belongs to another program" in refused(live, 422, "delete", model="theirs")
+        assert "is kept by another program" in refused(live, 422, "delete", model="theirs")
         assert "theirs:latest" in tags(live)
         assert ask(live, "copy", source="theirs", destination="ours").status_code == 200
     assert theirs.manifest(Name.parse("theirs")) == manifest

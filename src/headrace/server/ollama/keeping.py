@@ -150,7 +150,7 @@ def _copy(house: House, source: str, destination: Name, report: Report) -> None:
 
 async def delete(call: Call, asked: Delete) -> Reply:
     """Takes a model away, and the files that it alone has."""
-    _check_not_fixed(call, _named(asked), "deleted: start it without")
+    _check_not_fixed(call, _named(asked), "deleted")
     await asyncio.to_thread(_delete, call, asked.either)
     return NOTHING
 
@@ -171,7 +171,9 @@ def _not_ours(call: Call, asked: str) -> Exception:
     found = call.model(asked)
     if call.house.library.store.has_model(Name.parse(found.name)):
         return RequestInvalid(f"{asked} is {found.spelled} here: delete it by that name")
-    return StoreRefused(f"{found.spelled} belongs to another program ({found.path}): Headrace does not change it")
+    return StoreRefused(
+        f"{found.spelled} is kept by another program, Ollama or Hugging Face's: Headrace does not change it"
+    )
 
 
 # --- what they share
@@ -226,7 +228,7 @@ async def _lines(call: Call, do: Do) -> AsyncIterator[bytes]:
 
 
 def _bringing(house: House, name: Name, make: Callable[[Work, Report], object]) -> Do:
-    """What brings a model into the library, to be used from then on: only when it can be is that a success."""
+    """What brings a model into the library. It is a success, and the last step, when the next request gets it."""
 
     def do(work: Work) -> None:
         before = _digest(house.library.store, name)
@@ -240,7 +242,7 @@ def _bringing(house: House, name: Name, make: Callable[[Work, Report], object]) 
 
 
 def _digest(store: Store, name: Name) -> str:
-    """ "" for a model that is not there, or cannot be read."""
+    """Of its manifest; nothing for a model that is not there, or cannot be read."""
     try:
         return store.manifest(name).digest
     except (ModelNotFound, FileInvalid):
