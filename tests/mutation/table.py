@@ -279,7 +279,7 @@ MUTATIONS = (
     Mutation(P + "server/ollama/dialect.py", 'one_line(value) + b"\\n"', '__import__("msgspec").json.encode(value) + b"\\n"', OLLAMA_CLIENT),
     Mutation(P + "server/ollama/listing.py", "except HeadraceError as error:  # one", "except KeyError as error:  # one", OLLAMA_LIBRARY),
     Mutation(P + "summary.py", "return FILE_TYPES[file_type]", "pass", OLLAMA_LIBRARY),
-    Mutation(P + "server/works.py", "self._steps[step.status, step.digest] = step", "self._steps[step.status, str(object())] = step", WORKS),
+    Mutation(P + "server/works.py", "self._steps[step.status, step.digest] = step", "self._steps[step.status, str(len(self._steps))] = step", WORKS),
     Mutation(P + "server/works.py", "del self._steps[next(iter(self._steps))]", "pass", WORKS),
     Mutation(P + "server/works.py", "            if self._is_over:\n                return\n", "", WORKS),
     Mutation(P + "server/works.py", "            work.stop.set()\n\n    def close", "            pass\n\n    def close", WORKS),

@@ -154,10 +154,23 @@ def test_at_the_end_of_the_server_all_are_told() -> None:
             with pytest.raises(Busy, match="the server is shutting down"):
                 async for _ in work:
                     pass
+            assert work.stop.is_set(), "also of one whose watcher stays"
         with pytest.raises(Busy, match="the server is shutting down"):
             works.doing(nothing).__enter__()
 
     run(check)
+
+
+def test_the_first_end_counts() -> None:
+    async def check() -> None:
+        work = Work(asyncio.get_running_loop())
+        work.end(Busy("first"))
+        work.end()
+        with pytest.raises(Busy, match="first"):
+            async for _ in work:
+                pass
+
+    asyncio.run(check())
 
 
 def test_one_that_does_not_notice_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
