@@ -290,7 +290,6 @@ MUTATIONS = (
     Mutation(P + "server/ollama/keeping.py", "if before and _digest(house.library.store, name) != before:", "if before:", KEEPING),
     Mutation(P + "server/ollama/keeping.py", "    call.house.serving.models.unload(plain(str(name)))\n    store.collect()", "    store.collect()", KEEPING),
     Mutation(P + "server/ollama/keeping.py", "fixed_path(str(name) if name else text)", "fixed_path(text)", KEEPING),
-    Mutation(P + "server/ollama/keeping.py", "if step.status != SUCCESS else None", "", MAKING),
     Mutation(P + "server/ollama/keeping.py", "base = fixed or (find(made.source, None) if made.source else None)", "base = fixed or made.source", MAKING),
     Mutation(P + "server/ollama/making.py", 'return f"sha256:{found[1].lower()}"', "return text", BLOBS),
     Mutation(P + "server/ollama/listing.py", '"digest": model.digest or facts.digest,\n        "details": {**', '"digest": facts.digest,\n        "details": {**', KEEPING),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +22,7 @@ from headrace.library.store import Store
 from headrace.server.guard import Doors
 from tests.library.fault_server import HASTY, Registry, registry
 from tests.library.stores import install
-from tests.server import raw
+from tests.server import process, raw
 from tests.server.library import WAIT_S, ask, ended, keeping, lines, loaded, refused, store, tags
 from tests.server.live import Live
 from tests.server.test_ollama_client import Asynchronous, Blocking
@@ -203,6 +204,23 @@ def test_the_servers_end_ends_a_pull(source: Registry) -> None:
     assert json.loads(last) == {"error": "the server is shutting down: try again later"}
     assert live.house.close()
     assert (store().root / "partial").exists()
+
+
+def test_a_signal_ends_one_in_order_and_what_came_stays(source: Registry, tmp_path: Path) -> None:
+    source.stops_at = 40_000
+    with (
+        process.serving("--grace", "100ms", HEADRACE_CACHE=str(tmp_path / "cache")) as served,
+        httpx.stream("POST", f"{served.url}/api/pull", json={"model": source.name()}, timeout=WAIT_S) as response,
+    ):
+        told = response.iter_lines()
+        next(line for line in told if json.loads(line).get("completed", 0) > 20_000)
+        served.process.send_signal(signal.SIGTERM)
+        *_, last = told
+        assert json.loads(last) == {"error": "the server is shutting down: try again later"}
+        assert served.ended() == 0
+        until(lambda: served.lines and served.lines[-1].endswith("info ended\n"))
+    (layer,) = parse(source.manifests["a/b:latest"], "").of("model")
+    assert store().received(layer) > 20_000
 
 
 def test_a_loaded_model_makes_room_for_what_has_its_name_now(live: Live, source: Registry) -> None:

@@ -44,6 +44,7 @@ class Work:
             raise Stopped
         with self._guard:
             is_first = not self._steps
+            self._steps.pop((step.status, step.digest), None)  # it is the last now
             self._steps[step.status, step.digest] = step
             if len(self._steps) > MOST_STEPS:
                 del self._steps[next(iter(self._steps))]
