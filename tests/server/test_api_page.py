@@ -11,9 +11,18 @@ import msgspec
 import pytest
 
 from headrace.cli import serve
-from headrace.errors import OUTCOMES, Busy, DeadlineExceeded, HeadraceError, RequestInvalid, TooLarge, TooSlow
+from headrace.errors import (
+    OUTCOMES,
+    Busy,
+    DeadlineExceeded,
+    HeadraceError,
+    RequestInvalid,
+    StoreRefused,
+    TooLarge,
+    TooSlow,
+)
 from headrace.keys import Key
-from headrace.server import endpoint, guard, log, ollama, openai, tokens, transport, wire
+from headrace.server import endpoint, guard, log, ollama, openai, tokens, transport, wire, works
 from headrace.server.guard import Doors
 from headrace.server.start import Settings
 from tests.pages import ROOT, Page, named
@@ -85,6 +94,11 @@ def test_limits_are_the_codes() -> None:
         "a reader that takes nothing of its answer": (f"{LIMITS.stall_s:g} seconds", "the connection ends"),
         "a connection between two requests": (f"{transport.KEEP_ALIVE_S} seconds", "it ends"),
         "requests that a connection sends before they are due": (f"{transport.MOST_AHEAD}", "it ends"),
+        "a blob": (
+            f"no size, but the room on the disk, and {wire.SLOWEST_BYTES >> 10} KiB in {LIMITS.stall_s:g} seconds",
+            _statuses(StoreRefused, TooSlow),
+        ),
+        "pulls, pushes, creates, copies and blobs at a time": (f"{works.MOST_WORKS}", _statuses(Busy)),
         "connections": (
             f"{LIMITS.connections:,}, or what the system allows, if that is less",
             f"the idle ones make room; {_statuses(Busy)}",

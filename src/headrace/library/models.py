@@ -68,6 +68,7 @@ class Found:
     licenses: tuple[str, ...] = ()
     template: bytes | None = None
     manifest: Manifest | None = None
+    modified: datetime | None = None  # when its name was given, where it has a manifest
 
 
 class Library:
@@ -164,6 +165,7 @@ def read(store: Store, name: Name) -> Found:
         licenses=tuple(texts.all("license")),
         template=texts.last_bytes("template"),
         manifest=manifest,
+        modified=store.modified(name),
     )
 
 

@@ -7,10 +7,10 @@ and nothing that is not whole can be found under a name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
-from headrace.errors import FileInvalid, Forbidden, ModelNotFound, RequestInvalid, Unsupported, UserError
+from headrace.errors import Busy, FileInvalid, Forbidden, ModelNotFound, RequestInvalid, Unsupported, UserError
 from headrace.library import family, hub, room
 from headrace.library.files import watched
 from headrace.library.manifest import Layer, Manifest, parse
@@ -23,6 +23,7 @@ from headrace.library.writing import Writing
 
 MODELS: Final = ("model", "tensor")  # kinds of layers, of which a model has one at least
 SHOWN_BYTES: Final = 64 << 20  # checked, between two reports
+WAITING_S: Final = 1.0  # for another pull, between two reports
 
 
 def pull(name: Name, store: Store, report: Report = unwatched, options: Options = DEFAULTS) -> Manifest | None:
@@ -97,11 +98,15 @@ class _Pull:
             return self._checked(blobs)
 
     def _incoming(self, layer: Layer, session: Writing, stack: ExitStack) -> Incoming:
+        """Whoever waits for another pull says so again and again: its watcher may have left."""
+
         def waiting() -> None:
             self.report(Progress(f"waiting for another pull of {short(layer.digest)}"))
 
-        partial = stack.enter_context(session.partial(layer.digest, layer.size, waiting=waiting))
-        return Incoming(layer, partial)
+        while True:
+            with suppress(Busy):
+                partial = session.partial(layer.digest, layer.size, WAITING_S, waiting)
+                return Incoming(layer, stack.enter_context(partial))
 
     def _show(self, blob: Incoming) -> None:
         self.report(Progress.of("pulling", blob.layer, blob.partial.received))

@@ -10,6 +10,7 @@ killed process leaves behind is in nobody's way until `repair` takes it away.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -84,7 +85,19 @@ class Store:
 
     def has(self, layer: Layer) -> bool:
         """Whether the blob is here, whole. In a store of our own links do not count: they may lead to what changes."""
-        return is_plain_file(self.blob(layer.digest), layer.size, follow=not self.can_write)
+        return self.has_blob(layer.digest, layer.size)
+
+    def has_blob(self, digest: str, size: int | None = None) -> bool:
+        """The same by its digest, of any size where none is said. Raises RequestInvalid for what is no digest."""
+        return is_plain_file(self.blob(digest), size, follow=not self.can_write)
+
+    def modified(self, name: Name) -> datetime:
+        """When a model got this name. Raises ModelNotFound."""
+        with disk_errors(self.root):
+            try:
+                return datetime.fromtimestamp(self.place_of(name).stat().st_mtime, UTC)
+            except (FileNotFoundError, NotADirectoryError):
+                raise ModelNotFound(self._not_found(name)) from None
 
     def blob(self, digest: str) -> Path:
         """Where a blob is, or would be. Raises RequestInvalid for what is no digest."""
@@ -176,6 +189,14 @@ class Store:
         self._check_writable()
         with self._held_if_there() as is_there:
             return self._bury_sessions() if is_there else 0
+
+    def renew(self, digest: str) -> bool:
+        """Whether a blob is here; `collect` then leaves it as long as one that has just come. Raises RequestInvalid."""
+        with disk_errors(self.root), suppress(FileNotFoundError):
+            if self.has_blob(digest):
+                os.utime(self.blob(digest), follow_symlinks=False)
+                return True
+        return False
 
     def drop(self, layer: Layer) -> None:
         """Takes a blob away that was found damaged, whoever refers to it: the next pull brings it again."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +30,9 @@ class Shelved:
     size_bytes: int
     modified: datetime
     preset: Preset = NO_PRESET
+    spelled: str = ""  # the name as it was given, in its own letters
+    licenses: Sequence[str] = ()
+    digest: str = ""  # of its manifest, 64 hexadecimal digits, where it has one
 
     def read(self) -> Checkpoint:
         """Raises FileInvalid, Unsupported."""
@@ -82,9 +85,18 @@ class Shelf:
         """The names of those that stay: all but the library's that nobody has given."""
         return list(self._places)
 
+    def fixed_path(self, name: str) -> Path | None:
+        """Where one of those is; None for any other name, and for one by which the library knows it as well."""
+        own = plain(name)
+        place = self._places.get(own)
+        if not isinstance(place, Name):
+            return place
+        found = self._in_library(place)
+        return found.path if found and plain(str(found.name)) != own else None
+
     def names(self) -> Sequence[str]:
         listed = self._library.listed() if self._library else []
-        return list(dict.fromkeys((*self._places, *(_plain(str(one.name)) for one in listed if one.problem is None))))
+        return list(dict.fromkeys((*self._places, *(plain(str(one.name)) for one in listed if one.problem is None))))
 
     def has(self, name: str) -> bool:
         try:
@@ -94,13 +106,12 @@ class Shelf:
 
     def find(self, name: str) -> Shelved:
         """Raises ModelNotFound; FileInvalid and Unsupported for one of the library that cannot be loaded."""
-        plain = _plain(name)
-        place = self._places.get(plain)
+        own = plain(name)
+        place = self._places.get(own)
         if isinstance(place, Path):
-            return _shelved(plain, name, place)
-        if found := self._in_library(place or plain):
-            own = plain if place else _plain(str(found.name))
-            return _shelved(own, name, found.path, found.preset)
+            return _shelved(own, name, place)
+        if found := self._in_library(place or own):
+            return replace(_of_library(found, name), name=own) if place else _of_library(found, name)
         raise ModelNotFound(f"model {name!r} not found: this server has {', '.join(self.names())}")
 
     def _in_library(self, name: str | Name) -> Found | None:
@@ -120,14 +131,29 @@ class Shelf:
         return self._known[key]
 
 
-def _shelved(plain: str, name: str, path: Path, preset: Preset = NO_PRESET) -> Shelved:
+def _shelved(plain_name: str, name: str, path: Path, preset: Preset = NO_PRESET) -> Shelved:
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     stats = [file.stat() for file in files if file.is_file()]
     if not stats:
         raise ModelNotFound(f"model {name!r} not found: {path} is empty")
     changed = max(stat.st_mtime for stat in stats)
     size_bytes = sum(stat.st_size for stat in stats)
-    return Shelved(plain, path, size_bytes, datetime.fromtimestamp(changed, UTC), preset)
+    return Shelved(plain_name, path, size_bytes, datetime.fromtimestamp(changed, UTC), preset, plain_name)
+
+
+def _of_library(found: Found, name: str) -> Shelved:
+    """What has a manifest is as large, as old and as the digest of that, as for Ollama."""
+    spelled = str(found.name)
+    shelved = _shelved(plain(spelled), name, found.path, found.preset)
+    shelved = replace(shelved, spelled=spelled.removesuffix(TAG), licenses=found.licenses)
+    if found.manifest is None:
+        return shelved
+    return replace(
+        shelved,
+        size_bytes=found.manifest.size_bytes,
+        modified=found.modified or shelved.modified,
+        digest=found.manifest.digest.removeprefix("sha256:"),
+    )
 
 
 def _facts(found: Shelved) -> Facts:
@@ -136,7 +162,8 @@ def _facts(found: Shelved) -> Facts:
     return Facts(fingerprint(source), source.tokenizer.id_of("<think>") is not None, summarise(source), header)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """The name by which a model is known here: that of its shelf, and of its place among those that are loaded."""
     return name.strip().lower().removesuffix(TAG)
 
 
@@ -146,11 +173,11 @@ def _named(given: str, library: Library | None) -> tuple[str, Path | Name]:
     if not equals or path_of(given):
         name, model = "", given
     if (built_in := checkpoint.always_there(model)) is not None:
-        return _plain(name or model), built_in
+        return plain(name or model), built_in
     if path := path_of(model):
-        return _plain(name or path.stem), path
+        return plain(name or path.stem), path
     if library is None or means_a_path(model):
         raise ModelNotFound(f"there is no model {model!r}: give a file, a folder, a model's name, or NAME=MODEL")
     found = Name.parse(model)
     library.find(found)
-    return _plain(name or str(found)), found
+    return plain(name or str(found)), found
