@@ -15,7 +15,7 @@ import headrace
 ROOT = Path(headrace.__file__).parent
 TIERS = (
     ("errors", "events", "nano", "preset", "_core"),
-    ("packaged", "plan", "machine", "transcript", "connection", "keys"),
+    ("packaged", "plan", "machine", "transcript", "connection", "keys", "locks"),
     ("weights",),
     ("reference", "models", "text"),
     ("engine", "tools"),

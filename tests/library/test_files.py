@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.errors import Busy, FileInvalid, StoreRefused
+from headrace.errors import FileInvalid, StoreRefused
 from headrace.library import files, partial
-from headrace.library.files import is_held, locked, read_small, room_for, write_whole
+from headrace.library.files import read_small, room_for, write_whole
 from headrace.library.manifest import OLLAMA, Layer, digest_of
 from headrace.library.partial import Ranges, journal_of, places
 from headrace.library.store import Store
@@ -43,32 +43,6 @@ def test_what_is_read_is_a_small_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(FileInvalid, match="this is no file"):
         read_small(tmp_path / "pipe", 4)
-
-
-def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    assert not is_held(path)
-    with locked(path):
-        assert is_held(path)
-        with pytest.raises(Busy), locked(path, wait_s=0):
-            pass
-    assert not is_held(path)
-
-
-def test_a_lock_whose_name_was_taken_away_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one before unlinks it between our opening and our locking: then two would hold two files of one name."""
-    path, real, tried = tmp_path / "lock", files._try, list[int]()
-
-    def late(handle: int) -> bool:
-        if not tried:
-            path.unlink()
-        tried.append(handle)
-        return real(handle)
-
-    monkeypatch.setattr(files, "_try", late)
-    with locked(path) as handle:
-        assert os.path.samestat(os.fstat(handle), path.stat())
-    assert len(tried) == 2
 
 
 def test_room_is_that_of_the_nearest_folder(tmp_path: Path) -> None:

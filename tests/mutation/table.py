@@ -33,12 +33,11 @@ CACHE = ("tests/engine/test_cache.py",)
 OUTPUTS = ("tests/test_outputs.py",)
 CORE = ("tests/engine/test_core.py",)
 RESIDENTS = ("tests/engine/test_residents.py",)
-LOG = ("tests/cli/test_log.py",)
+CONVERSATIONS = ("tests/cli/test_log.py",)
 HISTORY = ("tests/cli/test_history.py",)
 DOCTOR = ("tests/test_doctor.py", "tests/cli/test_doctor.py")
 BUDGET = ("tests/test_budget.py",)
 PS = ("tests/server/test_ollama_ps.py",)
-GUARD = ("tests/server/test_guard.py",)
 TURNS = ("tests/engine/test_turns.py",)
 LOOPS = ("tests/engine/test_repetition.py",)
 WINDOW = ("tests/text/test_window.py",)
@@ -46,7 +45,7 @@ BATCH = ("tests/engine/test_batch.py",)
 LIBRARY = ("tests/library",)
 NATIVE = ("tests/native/test_steps.py", "tests/native/test_sampling.py", "tests/native/test_invariance.py")
 DRAFTS = ("tests/native/test_drafts.py", "tests/native/test_batches.py")
-OUTPUTS = ("tests/native/test_outputs.py",)
+NATIVE_OUTPUTS = ("tests/native/test_outputs.py",)
 CHAT = ("tests/server/test_openai_chat.py",)
 FRAMES = ("tests/server/test_openai_frames.py",)
 COMPLETIONS = ("tests/server/test_openai_completions.py",)
@@ -208,10 +207,10 @@ MUTATIONS = (
     Mutation("native/operations.cpp", "u + (n - kept) * c.width", "u + n * c.width", DRAFTS),
     Mutation("native/batch.cpp", "rewind <= last.tokens && b", "b", DRAFTS),
     Mutation("native/drafts.cpp", "{batch.positions[s] + tokens, tokens}", "{batch.positions[s], tokens}", DRAFTS),
-    Mutation("native/logprobs.cpp", "logit <= best", "logit < best", OUTPUTS),
-    Mutation("native/logprobs.h", "logit - largest - log_total", "logit - log_total", OUTPUTS),
-    Mutation("native/model.cpp", "if (wanted >= 0) std::copy", "if (wanted >= 0 && target >= 0) std::copy", OUTPUTS),
-    Mutation("native/model.cpp", "routings_.data() + (i * batch.token_count() + t) * width", "routings_.data() + (t * routes + i) * width", OUTPUTS),
+    Mutation("native/logprobs.cpp", "logit <= best", "logit < best", NATIVE_OUTPUTS),
+    Mutation("native/logprobs.h", "logit - largest - log_total", "logit - log_total", NATIVE_OUTPUTS),
+    Mutation("native/model.cpp", "if (wanted >= 0) std::copy", "if (wanted >= 0 && target >= 0) std::copy", NATIVE_OUTPUTS),
+    Mutation("native/model.cpp", "routings_.data() + (i * batch.token_count() + t) * width", "routings_.data() + (t * routes + i) * width", NATIVE_OUTPUTS),
     Mutation("native/sample.cpp", "logit > 0 ? logit / s.repeat_penalty", "logit < 0 ? logit / s.repeat_penalty", NATIVE),
     Mutation("native/sample.cpp", "before >= top_p * total", "before >= top_p", NATIVE),
     Mutation("native/sample.cpp", "mix(mix(seed) ^ mix(~position))", "mix(mix(seed))", NATIVE),
@@ -289,7 +288,7 @@ MUTATIONS = (
     Mutation(P + "text/following.py", "if after[-1] in end_ids:", "if True:", FOLLOWING),
     Mutation(P + "text/following.py", "*prompt[len(tokenizer.with_bos([])) :]", "*prompt", FOLLOWING),
     # the library
-    Mutation(P + "library/files.py", "if _try(handle) and _is_still(path, handle):", "if _try(handle):", LIBRARY),
+    Mutation(P + "locks.py", "if _try(handle) and _is_still(path, handle):", "if _try(handle):", ("tests/test_locks.py",)),
     Mutation(P + "library/files.py", "    part.unlink(missing_ok=True)\n    handle =", "    part = path\n    handle =", LIBRARY),
     Mutation(P + "library/partial.py", "ranges, self._unwritten = list(self._ranges), 0", "ranges, self._unwritten = [(0, self.size)], 0", LIBRARY),
     Mutation(P + "library/partial.py", "            sync(self._handle)\n            self._write_journal(ranges)", "            self._write_journal(ranges)\n            sync(self._handle)", LIBRARY),
@@ -306,9 +305,9 @@ MUTATIONS = (
     Mutation(P + "library/names.py", '".." not in part and ', "", LIBRARY),
     Mutation(P + "library/names.py", "if self.host != HOST or _names_a_host(self.namespace):", "if self.host != HOST:", LIBRARY),
     Mutation(P + "library/manifest.py", "if sizes[layer.digest] != layer.size:", "if False:", LIBRARY),
-    Mutation(P + "cli/_log.py", '"PRAGMA secure_delete = ON"', '"PRAGMA secure_delete = OFF"', LOG),
-    Mutation(P + "cli/_log.py", "ORDER BY max(t.id) DESC", "ORDER BY max(t.asked_at) DESC", LOG),
-    Mutation(P + "cli/_log.py", "self.path.chmod(0o600)", "pass", LOG),
+    Mutation(P + "cli/_log.py", '"PRAGMA secure_delete = ON"', '"PRAGMA secure_delete = OFF"', CONVERSATIONS),
+    Mutation(P + "cli/_log.py", "ORDER BY max(t.id) DESC", "ORDER BY max(t.asked_at) DESC", CONVERSATIONS),
+    Mutation(P + "cli/_log.py", "self.path.chmod(0o600)", "pass", CONVERSATIONS),
     Mutation(P + "cli/_recorder.py", 'if name != "thinking"', "if True", HISTORY),
     Mutation(P + "cli/_recorder.py", "self.recorded, self._anew = len(messages), False", "self.recorded = len(messages)", HISTORY),
     Mutation(P + "cli/_attached.py", "left -= len(content)", "pass", HISTORY),

@@ -1,4 +1,4 @@
-"""Files as the library handles them: written whole or not at all, locked between processes, never through a link."""
+"""Files as the library handles them: written whole or not at all, never through a link."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ import json
 import os
 import shutil
 import stat
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from headrace.errors import Busy, FileInvalid, StoreRefused
+from headrace.errors import FileInvalid, StoreRefused
 
 PIECE_BYTES: Final = 1 << 20  # read at a time
-POLL_S: Final = 0.05  # how often a lock that others hold is tried again
 SPARE_BYTES: Final = 64 << 20  # of a disk, that a download leaves free
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ADVICE = (
@@ -152,67 +150,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-# --- locks: the kernel lets go of them when their process ends, however it ends
-
-
-@contextmanager
-def locked(path: Path, wait_s: float | None = None, waiting: Callable[[], None] = lambda: None) -> Iterator[int]:
-    """Holds `path`, made where it is missing, alone among all processes; gives the open file.
-
-    `waiting` is called once if others hold it. Raises Busy after `wait_s` seconds (None: never).
-    """
-    handle = _take(path, wait_s, waiting)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process holds it now."""
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return False
-    try:
-        return not _try(handle)
-    finally:
-        os.close(handle)
-
-
-def _take(path: Path, wait_s: float | None, waiting: Callable[[], None]) -> int:
-    until = None if wait_s is None else time.monotonic() + wait_s
-    told = False
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        try:
-            if _try(handle) and _is_still(path, handle):
-                return handle
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
-        if until is not None and time.monotonic() >= until:
-            raise Busy(f"{path.name}: another process is at it: try again later")
-        if not told:
-            waiting()
-            told = True
-        time.sleep(POLL_S)
-
-
-def _try(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_still(path: Path, handle: int) -> bool:
-    """Whether the name still means this file: who had it before may have taken the name away."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.lstat())
-    except FileNotFoundError:
-        return False

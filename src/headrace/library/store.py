@@ -25,9 +25,7 @@ from headrace.errors import Busy, FileInvalid, HeadraceError, ModelNotFound, Req
 from headrace.library.files import (
     Progress,
     disk_errors,
-    is_held,
     is_plain_file,
-    locked,
     make_folder,
     read_small,
     room_for,
@@ -39,6 +37,7 @@ from headrace.library.manifest import LARGEST_BYTES, Layer, Manifest, digests_in
 from headrace.library.names import Name
 from headrace.library.partial import journal_of, places
 from headrace.library.writing import PINS, Writing
+from headrace.locks import is_held, locked
 
 KEPT_S: Final = 7 * 86_400  # what nothing refers to, and what is left of a download, stays so long for its resumption
 FOLDERS: Final = ("blobs", "manifests", "partial", "sessions")

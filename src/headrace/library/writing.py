@@ -18,7 +18,6 @@ from headrace.library.files import (
     Progress,
     disk_errors,
     is_plain_file,
-    locked,
     make_folder,
     sha256_of,
     silent,
@@ -29,6 +28,7 @@ from headrace.library.files import (
 from headrace.library.manifest import LARGEST_BLOB, Layer, Manifest, digest_of, is_digest, parse
 from headrace.library.names import Name
 from headrace.library.partial import Partial
+from headrace.locks import locked
 
 if TYPE_CHECKING:
     from headrace.library.store import Store
