@@ -81,7 +81,9 @@ class Trials:
 
     def begin(self) -> None:
         shutil.rmtree(self.place.root)
-        shutil.copytree(self._template.root, self.place.root)
+        self.place.root.mkdir()
+        shutil.copytree(self._template.store.root, self.place.store.root)
+        self.place.files.symlink_to(self._template.files)
         self._source.repositories.clear()
         self._source.manifests.pop("a/b:latest", None)
 
@@ -115,7 +117,8 @@ def trials(template: Place, source: Registry, child: Nursery, tmp_path_factory: 
 def kill_at(trials: Trials, deed: str, steps: range) -> None:
     for last in steps:
         trials.begin()
-        assert trials.child.run(deed, trials.place, last, seed=last).signal == signal.SIGKILL
+        ended = trials.child.run(deed, trials.place, last, seed=last).signal
+        assert ended == signal.SIGKILL or deed == "pull", "whose threads do not always take as many steps"
         trials.check(deed)
 
 

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import threading
@@ -29,7 +30,7 @@ from headrace.errors import (
     Unsupported,
 )
 from headrace.library import files
-from headrace.library.manifest import Layer, digest_of, parse
+from headrace.library.manifest import CONFIG, OLLAMA, Layer, build, digest_of, parse
 from headrace.library.names import Name
 from headrace.library.progress import Progress
 from headrace.library.pull import pull
@@ -492,6 +493,23 @@ class _Held:
     def pull(self, source: Registry, store: Store) -> None:
         with suppress(Left):
             pull(Name.parse(source.name()), store, self, OPTIONS)
+
+
+def test_a_model_of_more_blobs_than_files_may_be_open(store: Store, source: Registry) -> None:
+    """A tensor may be a layer of its own, and a model has thousands."""
+    blobs = [bytes([number % 256, number // 256]) for number in range(260)]
+    layers = [Layer(OLLAMA + "tensor", digest_of(blob), len(blob)) for blob in blobs]
+    source.blobs |= {layer.digest: blob for layer, blob in zip(layers, blobs, strict=True)}
+    config = Layer(CONFIG, digest_of(b"{}"), 2)
+    source.blobs[config.digest] = b"{}"
+    source.manifests["a/b:latest"] = build(config, layers)
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len([*Path("/dev/fd").iterdir()]) + 300, most))
+    try:
+        fetch(source, store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+    check(store, source)
 
 
 # --- the disk
