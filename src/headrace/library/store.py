@@ -82,6 +82,13 @@ class Store:
         with disk_errors(self.root):
             return self.place_of(name).is_file()
 
+    def stamp(self, name: Name) -> tuple[int, int] | None:
+        """Another one after each time that the model was put there, the same or not; None if it is not there.
+
+        Who finds something missing, and not the stamp of before, has looked while others were at it.
+        """
+        return _stamp(self.place_of(name))
+
     def has(self, layer: Layer) -> bool:
         """Whether the blob is here, whole. In a store of our own links do not count: they may lead to what changes."""
         return is_plain_file(self.blob(layer.digest), layer.size, follow=not self.can_write)
@@ -183,14 +190,14 @@ class Store:
 
     def verify(self, name: Name, progress: Progress = silent) -> list[tuple[Layer, str]]:
         """The blobs of a model that are not what they should be, and what is wrong with each. Raises ModelNotFound."""
-        stamp, manifest = _stamp(self.place_of(name)), self.manifest(name)
+        stamp, manifest = self.stamp(name), self.manifest(name)
         wrong, done = list[tuple[Layer, str]](), 0
         for layer in manifest.blobs:
             if problem := self._problem(layer, _after(done, manifest.size_bytes, progress)):
                 wrong.append((layer, problem))
             done += layer.size
             progress(done, manifest.size_bytes)
-        if wrong and _stamp(self.place_of(name)) != stamp:  # removed or replaced meanwhile
+        if wrong and self.stamp(name) != stamp:  # removed or replaced meanwhile
             return self.verify(name, progress)
         return wrong
 
@@ -331,7 +338,6 @@ def _after(before: int, total: int, progress: Progress) -> Progress:
 
 
 def _stamp(place: Path) -> tuple[int, int] | None:
-    """Another one after each time that a manifest was written, though it may say the same; None if it is not there."""
     try:
         found = place.stat()
     except OSError:
