@@ -170,6 +170,19 @@ def test_what_is_left_to_check_is_read_with_care(noise: bytes, site: Hub, tmp_pa
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
 
 
+def test_what_is_left_to_check_lies_in_the_folder(site: Hub, tmp_path: Path) -> None:
+    """A file of the user's, of which nobody knows what it should be, would be dropped."""
+    with pytest.raises(Left):
+        our_hub.fetch(NAME, leave, endpoint=site.url)
+    (mark,) = (tmp_path / "packed" / "unchecked").iterdir()
+    dear, link = tmp_path / ("0" * 64), tmp_path / "dear.safetensors"
+    dear.write_bytes(b"Dear")
+    link.symlink_to(dear)
+    mark.write_text(json.dumps([str(link), "../" * 20 + str(link)[1:]]))
+    fetch(site)
+    assert dear.read_bytes() == b"Dear"
+
+
 def test_a_cache_that_cannot_be_written_to_keeps_no_model_away(site: Hub, tmp_path: Path) -> None:
     (tmp_path / "packed").write_bytes(b"in the way")
     folder, _ = fetch(site)

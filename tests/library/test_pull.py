@@ -8,10 +8,9 @@ import os
 import re
 import resource
 import shutil
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -39,6 +38,7 @@ from headrace.library.registry.client import Options, Place, connect
 from headrace.library.registry.patience import Stopped
 from headrace.library.registry.span import Span
 from headrace.library.store import Store
+from tests.library.disks import small_disk
 from tests.library.fault_server import HASTY, PASSING, NoTime, Registry, registry
 
 CONTENT = Random(1).randbytes(100_000)
@@ -549,47 +549,12 @@ def test_a_disk_that_becomes_full(store: Store, source: Registry, monkeypatch: p
 
 
 def test_a_disk_that_is_really_full(tmp_path: Path, source: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small file system of its own; where none may be mounted, writes that say so (as above)."""
-    monkeypatch.setattr("headrace.library.files.SPARE_BYTES", -(1 << 30))  # as if others had filled it meanwhile
     source.keep(content=Random(3).randbytes(3 << 20), license=b"be nice")
-    with small_disk(tmp_path / "small", monkeypatch) as (folder, make_room):
-        store = Store(folder / "store")
+    with small_disk(tmp_path / "small", 1 << 20, monkeypatch) as make_room:
+        store = Store(tmp_path / "small" / "store")
         with pytest.raises(StoreRefused, match="there is no room left on this disk"):
             fetch(source, store)
         assert store.names() == []
         make_room()
         fetch(source, store)
         check(store, source)
-
-
-@contextmanager
-def small_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Callable[[], None]]]:
-    """A disk of 1 MiB, and what makes it one of 16."""
-    folder.mkdir()
-
-    def mount(options: str) -> bool:
-        with suppress(OSError):
-            command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-            return subprocess.run(command, capture_output=True).returncode == 0
-        return False
-
-    if mount("size=1m"):
-        try:
-            yield folder, lambda: _must(mount("remount,size=16m"))
-        finally:
-            subprocess.run(["umount", str(folder)], check=True)
-        return
-    write, left = os.pwrite, [1 << 20]
-
-    def limited(handle: int, data: memoryview, offset: int) -> int:
-        left[0] -= len(data)
-        if left[0] < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(handle, data, offset)
-
-    monkeypatch.setattr(os, "pwrite", limited)
-    yield folder, lambda: left.__setitem__(0, 16 << 20)
-
-
-def _must(done: bool) -> None:
-    assert done
