@@ -29,6 +29,7 @@ class Steps:
         self, last: int = 0, cut: Cut | None = None, patch: Callable[[Any, str, Any], object] = setattr
     ) -> None:
         self.count, self._last, self._cut = 0, last, cut
+        self.largest = (0, 0)  # bytes that one step wrote, and which step it was
         for name in CALLS:
             patch(os, name, self._counted(name, getattr(os, name)))
         opened = self._opening(io.open, self._file())
@@ -41,6 +42,8 @@ class Steps:
 
     def _step(self, name: str, call: Callable[..., Any], given: Any, named: Any) -> Any:
         self.count += 1
+        if name in WRITES:
+            self.largest = max(self.largest, (sum(map(len, filter(_is_data, given))), self.count))
         if self._cut and 0 < self._last <= self.count:
             return self._cut(name, call, given, named)
         return call(*given, **named)
@@ -77,7 +80,11 @@ class Steps:
 
 def halved(given: tuple[Any, ...]) -> tuple[Any, ...]:
     """What is written, less its second half."""
-    return tuple(one[: len(one) // 2] if isinstance(one, bytes | bytearray | memoryview) else one for one in given)
+    return tuple(one[: len(one) // 2] if _is_data(one) else one for one in given)
+
+
+def _is_data(one: object) -> bool:
+    return isinstance(one, bytes | bytearray | memoryview)
 
 
 def killed(rng: Random) -> Cut:

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import HeadraceError
@@ -33,7 +33,7 @@ LAYER = Layer(OLLAMA + "model", digest_of(CONTENT), len(CONTENT))
 HEAD = Layer(CONFIG, digest_of(b"{}"), 2)
 PLACE = Place("a/b", "somebody's a/b")
 NAME = Name.parse("localhost:5000/a/b")
-NUMBERS = ["0", "1", "69", "70", "71", "-1", "9" * 18, "9" * 19, "9" * 400, "1e3", "٣", "0x10", "", "*"]
+NUMBERS = ["0", "1", "10", "39", "69", "70", "71", "-1", "9" * 18, "9" * 19, "9" * 400, "1e3", "٣", "0x10", "", "*"]
 SENTENCES = [
     *("", "bytes", "Bearer", "Bearer realm", 'Bearer realm="', 'Bearer realm="://"', 'Bearer realm="http://["'),
     *('Bearer realm="https://localhost:5000/t"', 'Bearer realm="http://localhost:5000/t",scope="' + "a " * 3000),
@@ -69,7 +69,24 @@ BODIES = st.one_of(
     st.binary(max_size=90),
     JSON.map(json.dumps).map(str.encode),
 )
-ANSWERS = st.lists(st.tuples(STATUSES, HEADERS, BODIES), min_size=1, max_size=5)
+ADDRESSES = (
+    VALUES
+    | st.text(max_size=12).map(lambda text: f"http://localhost:5000/{text}")
+    | st.text(max_size=8).map(lambda text: f"http://{text}/")
+)
+REALMS = ADDRESSES.map(lambda address: {"www-authenticate": f'Bearer realm="{address}",service="s"'})
+ASKS = {"www-authenticate": 'Bearer realm="http://localhost:5000/token",service="s",scope="a"'}
+TOKENS = st.one_of(JSON, st.fixed_dictionaries({"token": JSON | st.text(max_size=9)})).map(json.dumps).map(str.encode)
+# What is right up to a point gets further than what is wrong from the beginning.
+ANYTHING = st.tuples(STATUSES, HEADERS, BODIES)
+MOVED = st.tuples(st.sampled_from([301, 307]), st.fixed_dictionaries({"location": ADDRESSES}), st.just(b""))
+ASKED = st.tuples(st.just(401), REALMS | st.just(ASKS), st.just(b""))
+GIVEN = st.tuples(st.just(200), st.just({}), TOKENS)
+PART = st.tuples(st.just(206), st.fixed_dictionaries({"content-range": RANGES}), BODIES)
+UPLOAD = st.tuples(st.just(202), st.fixed_dictionaries({"location": ADDRESSES, "range": VALUES}), st.just(b""))
+ANSWERS = st.lists(st.one_of(ANYTHING, MOVED, ASKED, GIVEN, PART, UPLOAD), min_size=1, max_size=5) | st.tuples(
+    st.just((401, ASKS, b"")), GIVEN, ANYTHING
+).map(list)
 Answers = list[tuple[int, dict[str, str], bytes]]
 
 
@@ -126,6 +143,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=60)
 @given(ANSWERS)
+@example([(401, {"www-authenticate": 'Bearer realm="http://xn--a/"'}, b"")])
+@example([(401, {"www-authenticate": 'Bearer realm="http://["'}, b"")])
+@example([(307, {"location": "http://xn--a/"}, b"")])
+@example([(307, {"location": "http://["}, b"")])
+@example([(401, ASKS, b""), (200, {}, b'{"token": 3}')])
+@example([(401, ASKS, b""), (200, {}, b'{"token": "\\u0000"}')])
 @pytest.mark.parametrize("question", ["manifest", "digest", "put", "has", "range", "whole"])
 def test_whatever_is_answered_is_taken_or_refused(folder: Path, question: str, answers: Answers) -> None:
     with answering(answers), connect(NAME, options(folder)) as registry:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -21,10 +22,17 @@ from headrace.library.names import Name
 from headrace.library.store import FOLDERS, Store
 from headrace.weights import gguf
 from tests import random_models
-from tests.library.deeds import BASE, DEEDS, FLOATS, SAYS, End, Nursery, Place, again, nursery
+from tests.library.deeds import BASE, DEEDS, FLOATS, SAYS, End, Nursery, Place, again, no_sync, nursery
 from tests.library.fault_server import Registry, registry
 from tests.library.steps import Steps, full
 from tests.library.test_killed import check_listed, check_mended
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_sync() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", no_sync)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +122,7 @@ def trials(template: Place, source: Registry, child: Nursery, tmp_path_factory: 
     return Trials(template, source, child, tmp_path_factory.mktemp("place"))
 
 
-def kill_at(trials: Trials, deed: str, steps: range) -> None:
+def kill_at(trials: Trials, deed: str, steps: Iterable[int]) -> None:
     for last in steps:
         trials.begin()
         ended = trials.child.run(deed, trials.place, last, seed=last).signal
@@ -132,7 +140,7 @@ def kill_after(trials: Trials, deed: str, rng: Random, kills: int) -> None:
         trials.check(deed)
 
 
-def fill_at(trials: Trials, deed: str, steps: range) -> None:
+def fill_at(trials: Trials, deed: str, steps: Iterable[int]) -> None:
     """The disk is full from there on; then there is room again."""
     for last in steps:
         trials.begin()
@@ -152,13 +160,16 @@ def attempt(deed: str, place: Place, counted: Steps) -> UserError | None:
     return None
 
 
-EVERY = 11  # of the steps, where there is little time
+def some(deed: str, end: End, most: int) -> list[int]:
+    """Of the steps, where there is little time, and at which there is most to lose."""
+    every = max(1, end.steps // most)
+    return sorted({*range(1 + len(deed) % every, end.steps + 1, every), *filter(None, [end.largest])})
 
 
 @pytest.mark.parametrize("deed", DEEDS)
 def test_a_deed_is_killed_at_some_steps(deed: str, trials: Trials) -> None:
     _, end = trials.done(deed)
-    kill_at(trials, deed, range(1 + len(deed) % EVERY, end.steps, EVERY))
+    kill_at(trials, deed, some(deed, end, 12))
 
 
 @pytest.mark.slow
@@ -182,7 +193,7 @@ def test_a_deed_is_killed_at_many_moments(deed: str, trials: Trials) -> None:
 @pytest.mark.parametrize("deed", DEEDS)
 def test_the_disk_is_full_at_some_steps(deed: str, trials: Trials) -> None:
     _, end = trials.done(deed)
-    fill_at(trials, deed, range(1 + len(deed) % EVERY, end.steps, EVERY))
+    fill_at(trials, deed, some(deed, end, 6))
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ SNAPSHOTS = ["0123456789abcdef0123456789abcdef01234567", "..x", "main", "\udcff"
 FILES = [
     *("config.json", "model.safetensors", "model-00001-of-00002.safetensors", "model-00000-of-00000.safetensors"),
     *("m-Q4_0.gguf", "m-00001-of-00001.gguf", "m-00001-of-99999.gguf", "m-00002-of-00002.gguf", "mmproj-q8_0.gguf"),
-    *(".gguf", "-.gguf", "a b.gguf", "\udcff.gguf", "Q4_0.Q8_0.gguf", f"{'Q4_0-' * 40}.gguf", "LICENSE", "LICENSE.md"),
+    *(".gguf", "-.gguf", "a b.gguf", "..gguf", "\udcff.gguf", "Q4_0.Q8_0.gguf", f"{'Q4_0-' * 40}.gguf", "LICENSE"),
 ]  # fmt: skip
 CONTENTS = st.one_of(
     st.sampled_from(

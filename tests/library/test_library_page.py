@@ -50,6 +50,7 @@ def test_every_row_names_a_test() -> None:
         ("Parameters", "parameter"),
         ("Create", "FROM"),
         ("Export", "as"),
+        ("What is survived", "what happens"),
     ):
         first, *others = (row[-1] for row in rows(section, head))
         assert "test_" in first

@@ -342,7 +342,7 @@ MUTATIONS = (
     Mutation(P + "library/hub.py", "unchecked.add(file.filename for file in plan)", "unchecked.names = [file.filename for file in plan]", HUB),
     Mutation(P + "library/hub.py", 'isinstance(name, str) and "/" not in name and', "isinstance(name, str) and", HUB),
     Mutation(P + "library/cached.py", "[entry for entry in snapshots if entry.name == main]", '[one for one in [repository / "snapshots" / main] if one.is_dir()]', CACHED),
-    Mutation(P + "library/cached.py", "with suppress(RequestInvalid):  # a", "if True:  # a", CACHED),
+    Mutation(P + "library/cached.py", "with suppress(RequestInvalid):  # a", "if True:  # a", MODELS),
     Mutation(P + "library/registry/web.py", "except (httpx.InvalidURL, UnicodeError) as error:", "except ZeroDivisionError as error:", ANSWERS),
     Mutation(P + "library/registry/access.py", "except (httpx.InvalidURL, UnicodeError):", "except ZeroDivisionError:", ANSWERS),
     Mutation(P + "library/registry/access.py", "if not isinstance(token, str) or not token.isascii()", "if not token.isascii()", ANSWERS),
