@@ -46,6 +46,7 @@ LIBRARY = ("tests/library",)
 ANSWERS = ("tests/library/test_answers.py",)
 ANY_STEP = ("tests/library/test_any_step.py",)
 CACHED = ("tests/library/test_cached.py",)
+GGUF_WRITER = ("tests/weights/test_gguf_writer.py",)
 HUB = ("tests/library/test_hub.py",)
 LINKS = ("tests/library/test_links.py",)
 MODELS = ("tests/library/test_models.py",)
@@ -343,6 +344,7 @@ MUTATIONS = (
     Mutation(P + "library/hub.py", 'isinstance(name, str) and "/" not in name and', "isinstance(name, str) and", HUB),
     Mutation(P + "library/cached.py", "[entry for entry in snapshots if entry.name == main]", '[one for one in [repository / "snapshots" / main] if one.is_dir()]', CACHED),
     Mutation(P + "library/cached.py", "with suppress(RequestInvalid):  # a", "if True:  # a", MODELS),
+    Mutation(P + "weights/gguf_writer.py", "offset += -(-entry.size_bytes // alignment) * alignment", "offset += entry.size_bytes", GGUF_WRITER),
     Mutation(P + "library/registry/web.py", "except (httpx.InvalidURL, UnicodeError) as error:", "except ZeroDivisionError as error:", ANSWERS),
     Mutation(P + "library/registry/access.py", "except (httpx.InvalidURL, UnicodeError):", "except ZeroDivisionError:", ANSWERS),
     Mutation(P + "library/registry/access.py", "if not isinstance(token, str) or not token.isascii()", "if not token.isascii()", ANSWERS),
