@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,12 +22,14 @@ from headrace.library.manifest import digest_of
 from headrace.library.modelfile import Modelfile
 from headrace.library.models import Library
 from headrace.library.names import Name
+from headrace.library.progress import Progress
 from headrace.library.pull import pull
 from headrace.library.registry.client import Options
 from headrace.library.store import Store
 from tests.library.fault_server import HASTY, Registry
 
 MODELS = ("a/one", "a/two", "b/three")
+LONGEST_PAUSE_S = 0.005
 LONGEST_S = 200  # that a process lives
 
 # The code that this process imports, wherever that was taken from.
@@ -53,10 +56,15 @@ class Neighbour:
     def name(self, model: str | None = None) -> Name:
         return Name.parse(f"{self.host}/{model or self.rng.choice(MODELS)}")
 
+    def pause(self, _: Progress) -> None:
+        """Whoever is slow leaves others time to do what he does not expect."""
+        if self.rng.random() < 0.5:
+            time.sleep(self.rng.random() * LONGEST_PAUSE_S)
+
     def come_and_go(self) -> None:
         """Pulls, and takes away what others may need."""
         if self.rng.random() < 0.5:
-            pull(self.name(), self.store, options=Options(settings=HASTY))
+            pull(self.name(), self.store, self.pause, options=Options(settings=HASTY))
         else:
             self.store.remove(self.name() if self.rng.random() < 0.7 else Name.parse(f"mine:{self.rng.randrange(3)}"))
 
@@ -67,9 +75,9 @@ class Neighbour:
             case 0:
                 self.store.copy(self.name(), mine)
             case 1:
-                create(mine, self.store, Modelfile(str(source), system=f"{self.rng.random()}"))
+                create(mine, self.store, Modelfile(str(source), system=f"{self.rng.random()}"), report=self.pause)
             case _:
-                create(mine, self.store, Modelfile("nano", system=f"{self.rng.random()}"))
+                create(mine, self.store, Modelfile("nano", system=f"{self.rng.random()}"), report=self.pause)
 
     def look(self) -> None:
         """Lists, reads, checks every byte, takes away what nobody refers to; all that is listed is whole."""

@@ -148,6 +148,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @example([(307, {"location": "http://xn--a/"}, b"")])
 @example([(307, {"location": "http://["}, b"")])
 @example([(401, ASKS, b""), (200, {}, b'{"token": 3}')])
+@example([(206, {"content-range": "bytes 10-19/70"}, CONTENT)])
 @example([(401, ASKS, b""), (200, {}, b'{"token": "\\u0000"}')])
 @pytest.mark.parametrize("question", ["manifest", "digest", "put", "has", "range", "whole"])
 def test_whatever_is_answered_is_taken_or_refused(folder: Path, question: str, answers: Answers) -> None:
