@@ -28,10 +28,10 @@ def live_together(store: Store, deeds: int, seed: int) -> None:
 
 
 def test_neighbours(tmp_path: Path) -> None:
-    live_together(Store(tmp_path), 25, seed=1)
+    live_together(Store(tmp_path), 50, seed=1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10, 14))
+@pytest.mark.parametrize("seed", range(10, 12))
 def test_neighbours_for_long(seed: int, tmp_path: Path) -> None:
     live_together(Store(tmp_path), 300, seed)
