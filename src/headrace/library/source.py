@@ -215,9 +215,10 @@ def _laid_out(work: Work, blobs: Mapping[str, Path], name: str) -> Iterator[Path
     """A folder in which blobs have the names of files. An error says those, and not where the folder is."""
     with work.session.folder() as place:
         folder = place / name
-        folder.mkdir()
-        for file, blob in blobs.items():
-            (folder / file).symlink_to(blob.absolute())
+        with disk_errors(folder):
+            folder.mkdir()
+            for file, blob in blobs.items():
+                (folder / file).symlink_to(blob.absolute())
         try:
             yield folder
         except FileInvalid as error:
