@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,14 +20,18 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
+
 import headrace
+from headrace import checkpoint
+from headrace.engine import packed as packing
 from headrace.errors import ModelNotFound
 from headrace.library import partial
 from headrace.library.create import create
 from headrace.library.modelfile import Message, Modelfile
 from headrace.library.models import Library
 from headrace.library.names import Name
-from headrace.library.progress import Report
+from headrace.library.progress import Progress, Report
 from headrace.library.pull import pull
 from headrace.library.push import push
 from headrace.library.registry.client import Options
@@ -57,10 +62,6 @@ class Place:
     def files(self) -> Path:
         return self.root / "files"
 
-    @property
-    def key(self) -> Path:
-        return self.root / "key"
-
     def name(self, model: str) -> Name:
         return Name.parse(f"{self.host}/{model}")
 
@@ -84,8 +85,18 @@ def sent(place: Place, report: Report) -> None:
     create(MADE, place.store, Modelfile(""), files={"m.gguf": layer.digest}, quantize="q8_0", report=report)
 
 
+def packed(place: Place, report: Report) -> None:
+    """As a start does it; a model that is small otherwise stays in memory."""
+    path = place.files / "small.gguf"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADRACE_CACHE", str(place.root / "cache"))
+        patch.setattr(packing, "SMALL_BYTES", 0)
+        packing.in_panels(path, checkpoint.read(path).weights, lambda *_: report(Progress("packing")))
+
+
+Deed = Callable[[Place, Report], object]
 TALK = (Message("user", "Hello?"), Message("assistant", "Yes."))
-DEEDS: dict[str, Callable[[Place, Report], None]] = {
+DEEDS: dict[str, Deed] = {
     "create from a file": lambda place, report: made(place, report, Modelfile("other.gguf", **SAYS)),
     "create from a folder": lambda place, report: made(place, report, Modelfile("folder"), quantize="q8_0"),
     "create from a model": lambda place, report: made(place, report, Modelfile("base", messages=TALK)),
@@ -93,15 +104,18 @@ DEEDS: dict[str, Callable[[Place, Report], None]] = {
         place, report, Modelfile("floats:f32", system="Shout."), quantize="q4_0"
     ),
     "create from blobs": sent,
-    "create anew": lambda place, report: create(  # type: ignore[dict-item]
+    "create anew": lambda place, report: create(
         BASE, place.store, Modelfile("base", system="Be long."), folder=place.files, report=report
     ),
-    "copy": lambda place, _: place.store.copy(BASE, MADE),  # type: ignore[dict-item]
+    "copy": lambda place, _: place.store.copy(BASE, MADE),
     "remove": removed,
     "remove and collect": collected,
-    "push": lambda place, report: push(place.name("a/b"), place.store, report, OPTIONS),  # type: ignore[dict-item]
-    "pull": lambda place, report: pull(place.name("c/d"), place.store, report, OPTIONS),  # type: ignore[dict-item]
+    "push": lambda place, report: push(place.name("a/b"), place.store, report, OPTIONS),
+    "pull": lambda place, report: pull(place.name("c/d"), place.store, report, OPTIONS),
 }
+
+
+PACK: dict[str, Deed] = {"pack": packed}
 
 
 def again(deed: str, place: Place) -> None:
@@ -191,8 +205,6 @@ def main() -> None:
 
 def _raised(deed: str, root: str, host: str, last: int, after_s: float | None, seed: int) -> dict[str, Any]:
     """Raises a child, and says what became of it."""
-    import time
-
     reading, writing = os.pipe()
     began = time.monotonic()
     if (child := os.fork()) == 0:
@@ -218,7 +230,7 @@ def _live(deed: str, place: Place, last: int, rng: Random, writing: int) -> None
     say, status = os.write, 1
     try:
         steps = Steps(last, killed(rng))
-        DEEDS[deed](place, steps.tell)
+        (DEEDS | PACK)[deed](place, steps.tell)
         say(writing, f"{steps.count} {steps.largest[1]}".encode())
         status = 0
     except BaseException:

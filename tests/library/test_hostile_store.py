@@ -68,7 +68,7 @@ def lay_out(root: Path, tree: list[tuple[str, bytes | str | None]]) -> None:
                 path.symlink_to(path.name if content == "itself" else content)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(TREES)
 def test_whatever_lies_there_is_listed_or_refused(tree: list[tuple[str, bytes | str | None]]) -> None:
     with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:

@@ -49,6 +49,7 @@ CACHED = ("tests/library/test_cached.py",)
 GGUF_WRITER = ("tests/weights/test_gguf_writer.py",)
 HUB = ("tests/library/test_hub.py",)
 LINKS = ("tests/library/test_links.py",)
+MANIFEST = ("tests/library/test_manifest.py",)
 MODELS = ("tests/library/test_models.py",)
 PULL = ("tests/library/test_pull.py",)
 STORE = ("tests/library/test_store.py",)
@@ -322,6 +323,7 @@ MUTATIONS = (
     Mutation(P + "cli/_attached.py", "left -= len(content)", "pass", HISTORY),
     Mutation(P + "doctor.py", "free < largest.size_bytes", "free < 1", DOCTOR),
     Mutation(P + "cli/_settings.py", "(name not in ours or name in SECRET)", "name in SECRET", DOCTOR),
+    Mutation(P + "library/manifest.py", "if sum(sizes.values()) > LARGEST_BLOB:", "if False:", MANIFEST),
     Mutation(P + "library/manifest.py", "type(size) is not int or ", "", LIBRARY),
     Mutation(P + "library/cached.py", "and _has_all_parts(files)", "", LIBRARY),
     Mutation(P + "library/models.py", "if _may_run(store, one.name):", "if True:", LIBRARY),
