@@ -15,7 +15,7 @@ from headrace.library.pull import pull
 from headrace.library.registry.client import Options
 from headrace.library.store import Store
 from tests.library.fault_server import HASTY
-from tests.library.restless import Steps
+from tests.library.steps import Steps, killed
 
 LONGEST_S = 90  # that a process lives
 
@@ -39,6 +39,6 @@ def main(root: str, name: str, kill_at: str) -> None:
     signal.alarm(LONGEST_S)
     partial.CHECKPOINT_BYTES = 10_000  # type: ignore[misc]
     if int(kill_at):
-        Steps(int(kill_at), Random(int(kill_at)))
+        Steps(int(kill_at), killed(Random(int(kill_at))))
     pull(Name.parse(name), Store(Path(root)), options=Options(settings=HASTY))
     sys.stdout.write("done\n")

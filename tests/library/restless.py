@@ -1,59 +1,24 @@
-"""A process that does with a store whatever can be done, in a random order, until it is killed at a step of its own.
-
-A step is a call that changes a file or asks for that.
-"""
+"""A process that does with a store whatever can be done, in a random order, until it is killed at a step of its own."""
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-from collections.abc import Callable
 from contextlib import suppress
-from functools import wraps
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from headrace.errors import ModelNotFound
 from headrace.library import partial
 from headrace.library.manifest import CONFIG, OLLAMA, Layer, build, digest_of
 from headrace.library.names import Name
 from headrace.library.store import Store
+from tests.library.steps import Steps, killed
 
-STEPS = ("open", "write", "pwrite", "fsync", "ftruncate", "replace", "unlink", "mkdir", "rmdir", "close")
 CONTENTS = [bytes([65 + n]) * (40 + 20 * n) for n in range(6)]  # few, so that models share them
 NAMES = [Name.parse(f"{owner}/{model}:{tag}") for owner in "ab" for model in "xy" for tag in ("one", "two")]
 DEEDS = 25
 LONGEST_S = 90  # that a process lives
-
-
-class Steps:
-    """Kills this process at its step `last`: before it, after it, or with half of the bytes written."""
-
-    def __init__(self, last: int, rng: Random) -> None:
-        self._left, self._rng = last, rng
-        for name in STEPS:
-            setattr(os, name, self._counted(name, getattr(os, name)))
-
-    def _counted(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(call)
-        def step(*given: Any, **named: Any) -> Any:
-            self._left -= 1
-            if self._left == 0:
-                self._end(name, call, given, named)
-            return call(*given, **named)
-
-        return step
-
-    def _end(self, name: str, call: Callable[..., Any], given: Any, named: Any) -> None:
-        try:
-            if name in ("write", "pwrite"):
-                call(given[0], given[1][: len(given[1]) // 2], *given[2:])
-            elif self._rng.random() < 0.5:
-                call(*given, **named)
-        finally:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def install(store: Store, rng: Random) -> None:
@@ -96,7 +61,7 @@ def main(root: str, seed: str, kill_at: str) -> None:
     partial.CHECKPOINT_BYTES = 30  # type: ignore[misc]
     store, rng, last = Store(Path(root)), Random(int(seed)), int(kill_at)
     if last:
-        Steps(last, rng)
+        Steps(last, killed(rng))
     deeds = 0
     while last or deeds < DEEDS:
         deeds += 1

@@ -14,6 +14,7 @@ import pytest
 import headrace
 from headrace import nano
 from headrace.convert import convert
+from headrace.errors import UserError
 from headrace.library import modelfile as modelfile_
 from headrace.library import models
 from headrace.library.create import create, dumped
@@ -26,6 +27,7 @@ from headrace.library.store import Store
 from headrace.preset import Preset
 from headrace.weights import gguf
 from tests import found_files, random_models
+from tests.library.disks import small_disk
 from tests.library.stores import install
 
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
@@ -493,6 +495,24 @@ def test_a_file_of_hugging_faces_cache_is_copied(files: Path, store: Store, tmp_
     manifest, _ = made(store, Modelfile("hf.co/LiquidAI/LFM2-8B-A1B-GGUF:Q8_0"), library=library)
     assert blob_of(store, manifest).read_bytes() == (files / "small.gguf").read_bytes()
     assert layers(store, manifest) == {OLLAMA + "license": b"LFM"}
+
+
+# --- the disk
+
+
+@pytest.mark.parametrize("mounts", [True, False])
+@pytest.mark.parametrize(("source", "quantize"), [("small.gguf", None), ("floats.gguf", "q8_0")])
+def test_a_disk_that_is_really_full(
+    source: str, quantize: str | None, mounts: bool, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_disk(tmp_path / "small", 100_000, monkeypatch, mounts=mounts) as make_room:
+        store = Store(tmp_path / "small" / "store")
+        with pytest.raises(UserError, match=r"no room left on this disk|GiB free, but the file takes"):
+            create(MINE, store, Modelfile(source), folder=files, quantize=quantize)
+        assert store.names() == []
+        assert everything(store) == set()
+        make_room()
+        made(store, Modelfile(source), folder=files, quantize=quantize)
 
 
 # --- for who asks from elsewhere

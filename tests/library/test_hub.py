@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import headrace
 from headrace.errors import (
     FileInvalid,
     Forbidden,
@@ -67,6 +71,14 @@ def site() -> Iterator[Hub]:
         yield found
 
 
+class Left(Exception): ...
+
+
+def leave(step: Progress) -> None:
+    if step.total:
+        raise Left
+
+
 def fetch(site: Hub) -> tuple[Path, list[Progress]]:
     steps = list[Progress]()
     return our_hub.fetch(NAME, steps.append, endpoint=site.url), steps
@@ -108,6 +120,75 @@ def test_other_bytes_than_its_digest_says_are_dropped(site: Hub, cache: Path) ->
     assert [step.total for step in steps if step.status.startswith("verifying")] == [len(WEIGHTS)]
 
 
+# The code that this process imports, wherever that was taken from.
+KILLED = f"""
+import os, signal, sys
+sys.meta_path = [finder for finder in sys.meta_path if "ScikitBuild" not in type(finder).__name__]
+sys.path[:0] = [{str(Path(headrace.__file__).parents[1])!r}, {str(Path(__file__).parents[2])!r}]
+from tests.library.test_hub import NAME, our_hub
+
+def report(step):
+    if step.status.startswith("verifying"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+our_hub.fetch(NAME, report, endpoint=sys.argv[1])
+"""
+
+
+def test_what_a_killed_pull_did_not_check_the_next_one_does(site: Hub, tmp_path: Path) -> None:
+    site.sent["model.safetensors"] = bytes(len(WEIGHTS))
+    ended = subprocess.run([sys.executable, "-c", KILLED, site.url], capture_output=True, text=True, timeout=100)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    site.sent.clear()
+    with pytest.raises(FileInvalid, match=r"model\.safetensors was received with the digest sha256:"):
+        fetch(site)
+    folder, _ = fetch(site)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert not list((tmp_path / "packed" / "unchecked").iterdir()), "nothing is left to check"
+    assert not any(step.status.startswith("verifying") for step in fetch(site)[1])
+
+
+def test_one_damaged_file_does_not_hide_another(site: Hub) -> None:
+    site.files["more.safetensors"] = WEIGHTS[::-1]
+    site.sent |= {"model.safetensors": bytes(len(WEIGHTS)), "more.safetensors": bytes(len(WEIGHTS))}
+    with pytest.raises(FileInvalid, match=r"model\.safetensors was received"):
+        fetch(site)
+    site.sent.clear()
+    with pytest.raises(FileInvalid, match=r"more\.safetensors was received"):
+        fetch(site)
+    folder, _ = fetch(site)
+    assert (folder / "more.safetensors").read_bytes() == WEIGHTS[::-1]
+
+
+@pytest.mark.parametrize("noise", [b"[" * 100_000, b"\xff", b"{}", b'["../../config.json", 3, null, "x.safetensors"]'])
+def test_what_is_left_to_check_is_read_with_care(noise: bytes, site: Hub, tmp_path: Path) -> None:
+    with pytest.raises(Left):
+        our_hub.fetch(NAME, leave, endpoint=site.url)
+    (mark,) = (tmp_path / "packed" / "unchecked").iterdir()
+    mark.write_bytes(noise)
+    folder, _ = fetch(site)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_what_is_left_to_check_lies_in_the_folder(site: Hub, tmp_path: Path) -> None:
+    """A file of the user's, of which nobody knows what it should be, would be dropped."""
+    with pytest.raises(Left):
+        our_hub.fetch(NAME, leave, endpoint=site.url)
+    (mark,) = (tmp_path / "packed" / "unchecked").iterdir()
+    dear, link = tmp_path / ("0" * 64), tmp_path / "dear.safetensors"
+    dear.write_bytes(b"Dear")
+    link.symlink_to(dear)
+    mark.write_text(json.dumps([str(link), "../" * 20 + str(link)[1:]]))
+    fetch(site)
+    assert dear.read_bytes() == b"Dear"
+
+
+def test_a_cache_that_cannot_be_written_to_keeps_no_model_away(site: Hub, tmp_path: Path) -> None:
+    (tmp_path / "packed").write_bytes(b"in the way")
+    folder, _ = fetch(site)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
 def test_a_token_of_the_environment(site: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     fetch(site)
@@ -115,12 +196,6 @@ def test_a_token_of_the_environment(site: Hub, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_whoever_leaves_ends_the_download(site: Hub) -> None:
-    class Left(Exception): ...
-
-    def leave(step: Progress) -> None:
-        if step.total:
-            raise Left
-
     with pytest.raises(Left):  # as it is
         our_hub.fetch(NAME, leave, endpoint=site.url)
     folder, _ = fetch(site)

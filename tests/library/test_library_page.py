@@ -40,6 +40,7 @@ def test_every_row_names_a_test() -> None:
         ("Create", "FROM"),
         ("Export", "as"),
         ("Commands", "command"),
+        ("What is survived", "what happens"),
     ):
         first, *others = (row[-1] for row in rows(section, head))
         assert "test_" in first

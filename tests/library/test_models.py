@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from headrace import checkpoint, nano
 from headrace.errors import FileInvalid, ModelNotFound, StoreRefused, Unsupported, UserError
 from headrace.library.cached import cached
-from headrace.library.manifest import CONFIG, JINJA, OLLAMA, build
+from headrace.library.manifest import CONFIG, JINJA, OLLAMA, Layer, Manifest, build
 from headrace.library.models import HUGGING_FACE, Library
 from headrace.library.models import OLLAMA as OLLAMAS
 from headrace.library.names import Name
@@ -150,6 +150,35 @@ def test_a_model_that_cannot_be_loaded(library: Library) -> None:
     library.store.drop(manifest.of("model")[0])
     with pytest.raises(FileInvalid, match="are missing or not whole: pull it again"):
         library.find("gone")
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_model_that_goes_while_it_is_read_is_not_found_or_whole(
+    comes_back: bool, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, name, left = library.store, Name.parse("tiny"), iter([True])
+    install(store, "tiny", system=b"Be brief.")
+    manifest = store.manifest
+
+    def late(asked: Name) -> Manifest:
+        found = manifest(asked)
+        if next(left, False):
+            store.remove(name)
+        return found
+
+    def has(layer: Layer, real: Callable[[Layer], bool] = store.has) -> bool:
+        found = real(layer)
+        if not found and comes_back:
+            install(Store(store.root), "tiny", system=b"Be brief.")
+        return found
+
+    monkeypatch.setattr(store, "manifest", late)
+    monkeypatch.setattr(store, "has", has)
+    if comes_back:
+        assert library.find("tiny").preset.system == "Be brief."
+    else:
+        with pytest.raises(ModelNotFound, match="'tiny' not found"):
+            library.find("tiny")
 
 
 def test_a_name_that_is_not_here(library: Library) -> None:

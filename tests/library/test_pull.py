@@ -6,11 +6,11 @@ import errno
 import json
 import os
 import re
+import resource
 import shutil
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -30,7 +30,7 @@ from headrace.errors import (
 )
 from headrace.library import files
 from headrace.library import pull as pulling
-from headrace.library.manifest import Layer, digest_of, parse
+from headrace.library.manifest import CONFIG, OLLAMA, Layer, build, digest_of, parse
 from headrace.library.names import Name
 from headrace.library.progress import Progress
 from headrace.library.pull import pull
@@ -39,6 +39,7 @@ from headrace.library.registry.client import Options, Place, connect
 from headrace.library.registry.patience import Stopped
 from headrace.library.registry.span import Span
 from headrace.library.store import Store
+from tests.library.disks import small_disk
 from tests.library.fault_server import HASTY, PASSING, NoTime, Registry, registry
 
 CONTENT = Random(1).randbytes(100_000)
@@ -535,6 +536,23 @@ class _Held:
             pull(Name.parse(source.name()), store, self, OPTIONS)
 
 
+def test_a_model_of_more_blobs_than_files_may_be_open(store: Store, source: Registry) -> None:
+    """A tensor may be a layer of its own, and a model has thousands."""
+    blobs = [bytes([number % 256, number // 256]) for number in range(260)]
+    layers = [Layer(OLLAMA + "tensor", digest_of(blob), len(blob)) for blob in blobs]
+    source.blobs |= {layer.digest: blob for layer, blob in zip(layers, blobs, strict=True)}
+    config = Layer(CONFIG, digest_of(b"{}"), 2)
+    source.blobs[config.digest] = b"{}"
+    source.manifests["a/b:latest"] = build(config, layers)
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len([*Path("/dev/fd").iterdir()]) + 300, most))
+    try:
+        fetch(source, store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+    check(store, source)
+
+
 # --- the disk
 
 
@@ -572,47 +590,12 @@ def test_a_disk_that_becomes_full(store: Store, source: Registry, monkeypatch: p
 
 
 def test_a_disk_that_is_really_full(tmp_path: Path, source: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small file system of its own; where none may be mounted, writes that say so (as above)."""
-    monkeypatch.setattr("headrace.library.files.SPARE_BYTES", -(1 << 30))  # as if others had filled it meanwhile
     source.keep(content=Random(3).randbytes(3 << 20), license=b"be nice")
-    with small_disk(tmp_path / "small", monkeypatch) as (folder, make_room):
-        store = Store(folder / "store")
+    with small_disk(tmp_path / "small", 1 << 20, monkeypatch) as make_room:
+        store = Store(tmp_path / "small" / "store")
         with pytest.raises(StoreRefused, match="there is no room left on this disk"):
             fetch(source, store)
         assert store.names() == []
         make_room()
         fetch(source, store)
         check(store, source)
-
-
-@contextmanager
-def small_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Callable[[], None]]]:
-    """A disk of 1 MiB, and what makes it one of 16."""
-    folder.mkdir()
-
-    def mount(options: str) -> bool:
-        with suppress(OSError):
-            command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-            return subprocess.run(command, capture_output=True).returncode == 0
-        return False
-
-    if mount("size=1m"):
-        try:
-            yield folder, lambda: _must(mount("remount,size=16m"))
-        finally:
-            subprocess.run(["umount", str(folder)], check=True)
-        return
-    write, left = os.pwrite, [1 << 20]
-
-    def limited(handle: int, data: memoryview, offset: int) -> int:
-        left[0] -= len(data)
-        if left[0] < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(handle, data, offset)
-
-    monkeypatch.setattr(os, "pwrite", limited)
-    yield folder, lambda: left.__setitem__(0, 16 << 20)
-
-
-def _must(done: bool) -> None:
-    assert done

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from headrace.errors import Busy, FileInvalid, ModelNotFound, RequestInvalid, StoreRefused
-from headrace.library.manifest import CONFIG, OLLAMA, Layer, build, digest_of
+from headrace.library.manifest import CONFIG, OLLAMA, Layer, Manifest, build, digest_of
 from headrace.library.names import Name
 from headrace.library.store import Store
 from tests.library.stores import install, receive
@@ -96,6 +96,52 @@ def test_a_model_that_goes_while_it_is_looked_at_is_not_listed(store: Store, mon
 
     monkeypatch.setattr(store, "has", late)
     assert store.listed() == []
+
+
+@pytest.mark.parametrize("look", ["listed", "verify"])
+def test_a_model_that_goes_and_comes_while_it_is_looked_at_is_whole(
+    look: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its manifest is the same afterwards, to the byte, and its blobs were missing in between."""
+    manifest = install(store, "tiny")
+    has, left = store.has, iter([True])
+
+    def late(layer: Layer) -> bool:
+        if layer.kind == "model" and next(left, False):
+            store.remove(TINY)
+            found = has(layer)
+            install(store, "tiny")
+            return found
+        return has(layer)
+
+    monkeypatch.setattr(store, "has", late)
+    assert [one.problem for one in store.listed()] == [None] if look == "listed" else store.verify(TINY) == []
+    assert next(left, None) is None
+    assert store.manifest(TINY) == manifest
+
+
+@pytest.mark.parametrize("after", [None, b"another"])
+def test_what_goes_before_it_is_kept_is_not_copied(
+    after: bytes | None, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(store, "tiny")
+    manifest, left = store.manifest, iter([True])
+
+    def late(name: Name) -> Manifest:
+        found = manifest(name)
+        if next(left, False):
+            store.remove(TINY)
+            if after:
+                install(store, "tiny", after)
+        return found
+
+    monkeypatch.setattr(store, "manifest", late)
+    if after:
+        assert store.copy(TINY, Name.parse("mine")) == manifest(TINY)
+        assert store.verify(Name.parse("mine")) == []
+    else:
+        with pytest.raises(ModelNotFound, match="'tiny' not found"):
+            store.copy(TINY, Name.parse("mine"))
 
 
 def test_a_damaged_blob_is_found_and_dropped(store: Store) -> None:
@@ -222,6 +268,32 @@ def test_a_file_is_adopted(store: Store) -> None:
             path.write_bytes(b"given up")
         assert not path.exists()
     assert store.blob(layer.digest).read_bytes() == b"made here"
+
+
+def test_a_folder_to_write_in_is_gone_afterwards(store: Store) -> None:
+    with store.writing() as session:
+        with session.folder() as folder:
+            (folder / "below").mkdir()
+            (folder / "below" / "file").write_bytes(b"made here")
+        assert not folder.exists()
+        never_left = session.folder()
+        lost = never_left.__enter__()
+        (lost / "file").write_bytes(b"of one who was killed")
+    assert not lost.exists()
+
+
+def test_what_others_leave_among_sessions_is_in_nobodys_way(store: Store, tmp_path: Path) -> None:
+    """A file browser's own file; a link, which may lead to what is dear to somebody."""
+    install(store, "tiny")
+    (tmp_path / "dear").mkdir()
+    (tmp_path / "dear" / "letter").write_bytes(b"Dear")
+    (store.root / "sessions" / ".DS_Store").write_bytes(b"")
+    (store.root / "sessions" / "link").symlink_to(tmp_path / "dear")
+    install(store, "other", b"else")
+    store.repair()
+    store.collect(kept_s=-1)
+    assert store.remove(TINY) > 0
+    assert [path.name for path in (tmp_path / "dear").iterdir()] == ["letter"]
 
 
 def test_links_are_not_written_through(store: Store, tmp_path: Path) -> None:

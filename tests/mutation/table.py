@@ -43,6 +43,16 @@ LOOPS = ("tests/engine/test_repetition.py",)
 WINDOW = ("tests/text/test_window.py",)
 BATCH = ("tests/engine/test_batch.py",)
 LIBRARY = ("tests/library",)
+ANSWERS = ("tests/library/test_answers.py",)
+ANY_STEP = ("tests/library/test_any_step.py",)
+CACHED = ("tests/library/test_cached.py",)
+GGUF_WRITER = ("tests/weights/test_gguf_writer.py",)
+HUB = ("tests/library/test_hub.py",)
+LINKS = ("tests/library/test_links.py",)
+MANIFEST = ("tests/library/test_manifest.py",)
+MODELS = ("tests/library/test_models.py",)
+PULL = ("tests/library/test_pull.py",)
+STORE = ("tests/library/test_store.py",)
 NATIVE = ("tests/native/test_steps.py", "tests/native/test_sampling.py", "tests/native/test_invariance.py")
 DRAFTS = ("tests/native/test_drafts.py", "tests/native/test_batches.py")
 NATIVE_OUTPUTS = ("tests/native/test_outputs.py",)
@@ -324,7 +334,7 @@ MUTATIONS = (
     Mutation(P + "library/store.py", "- self._referred() - self._pinned()", "- self._referred()", LIBRARY),
     Mutation(P + "library/store.py", "- self._referred() - self._pinned()", "- self._pinned()", LIBRARY),
     Mutation(P + "library/store.py", "if not is_held(folder / PINS):\n                freed", "if True:\n                freed", LIBRARY),
-    Mutation(P + "library/store.py", "if missing and not _still_holds(place, manifest.raw):", "if False:", LIBRARY),
+    Mutation(P + "library/store.py", "if missing and _stamp(place) != stamp:", "if False:", LIBRARY),
     Mutation(P + "library/store.py", "with suppress(Busy), locked(lock, wait_s=0):", "if True:", LIBRARY),
     Mutation(P + "library/store.py", "follow=not self.can_write", "follow=True", LIBRARY),
     Mutation(P + "library/names.py", '".." not in part and ', "", LIBRARY),
@@ -338,8 +348,33 @@ MUTATIONS = (
     Mutation(P + "cli/_attached.py", "left -= len(content)", "pass", HISTORY),
     Mutation(P + "doctor.py", "free < largest.size_bytes", "free < 1", DOCTOR),
     Mutation(P + "cli/_settings.py", "(name not in ours or name in SECRET)", "name in SECRET", DOCTOR),
+    Mutation(P + "library/manifest.py", "if sum(sizes.values()) > LARGEST_BLOB:", "if False:", MANIFEST),
     Mutation(P + "library/manifest.py", "type(size) is not int or ", "", LIBRARY),
     Mutation(P + "library/cached.py", "and _has_all_parts(files)", "", LIBRARY),
     Mutation(P + "library/models.py", "if _may_run(store, one.name):", "if True:", LIBRARY),
+    Mutation(P + "locks.py", "handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)", "handle = os.open(path, os.O_RDWR)", LINKS),
+    Mutation(P + "library/partial.py", "os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW", "os.O_RDWR | os.O_CREAT", LINKS),
+    Mutation(P + "library/files.py", "os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW", "os.O_WRONLY | os.O_CREAT | os.O_TRUNC", LINKS),
+    Mutation(P + "library/files.py", "if not stat.S_ISDIR(folder.lstat().st_mode):", "if False:", STORE),
+    Mutation(P + "library/writing.py", "if not is_plain_file(path):", "if False:", LINKS),
+    Mutation(P + "library/writing.py", "if not 0 <= size <= LARGEST_BLOB:", "if False:", LINKS),
+    Mutation(P + "library/store.py", "if not is_digest(digest):", "if False:", LINKS),
+    Mutation(P + "library/store.py", "return found.st_ino, found.st_mtime_ns", "return 0, 0", STORE),
+    Mutation(P + "library/store.py", "if _is_folder(folder)]", "]", STORE),
+    Mutation(P + "library/store.py", "            place.unlink()\n", "            self.blob(max(digests_in(raw))).unlink(missing_ok=True)\n            place.unlink()\n", ANY_STEP),
+    Mutation(P + "library/writing.py", "if self._store.manifest(name).raw == manifest.raw:", "if True:", STORE),
+    Mutation(P + "library/models.py", "if store.stamp(name) == stamp:", "if True:", MODELS),
+    Mutation(P + "library/source.py", "        with work.session.scratch() as scratch:\n", "        for scratch in [work.store.blob(layer.digest)]:\n", ANY_STEP),
+    Mutation(P + "library/source.py", "        with disk_errors(path):\n            make(", "        if True:\n            make(", ANY_STEP),
+    Mutation(P + "library/pull.py", "MOST_AT_ONCE: Final = 100 ", "MOST_AT_ONCE: Final = 1000 ", PULL),
+    Mutation(P + "library/hub.py", "unchecked.add(file.filename for file in plan)", "unchecked.names = [file.filename for file in plan]", HUB),
+    Mutation(P + "library/hub.py", 'isinstance(name, str) and "/" not in name and', "isinstance(name, str) and", HUB),
+    Mutation(P + "library/cached.py", "[entry for entry in snapshots if entry.name == main]", '[one for one in [repository / "snapshots" / main] if one.is_dir()]', CACHED),
+    Mutation(P + "library/cached.py", "with suppress(RequestInvalid):  # a", "if True:  # a", MODELS),
+    Mutation(P + "weights/gguf_writer.py", "offset += -(-entry.size_bytes // alignment) * alignment", "offset += entry.size_bytes", GGUF_WRITER),
+    Mutation(P + "library/registry/web.py", "except (httpx.InvalidURL, UnicodeError) as error:", "except ZeroDivisionError as error:", ANSWERS),
+    Mutation(P + "library/registry/access.py", "except (httpx.InvalidURL, UnicodeError):", "except ZeroDivisionError:", ANSWERS),
+    Mutation(P + "library/registry/access.py", "if not isinstance(token, str) or not token.isascii()", "if not token.isascii()", ANSWERS),
+    Mutation(P + "library/registry/span.py", "yield piece[:left]", "yield piece", ANSWERS),
     Mutation(P + "shapes.py", "inputs = 2 * 4 * member.hidden_size", "inputs = 2 * 2 * member.hidden_size", LIBRARY),
 )  # fmt: skip

@@ -149,6 +149,8 @@ def _model_type(snapshot: Path) -> object:
 
 def _architecture(file: Path) -> str | None:
     """By its header's beginning, where all that write GGUF put it; None if it is not there."""
+    if not file.is_file():  # a pipe would make us wait
+        return None
     try:
         with file.open("rb") as opened:
             _, found, rest = opened.read(HEAD_BYTES).partition(_ARCHITECTURE)

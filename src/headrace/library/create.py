@@ -87,7 +87,7 @@ def _named(work: Work, name: Name, quantize: str | None, library: Library | None
     work.report(Progress("reading model metadata"))
     here = [one for one in (name, family.source(name)) if work.store.has_model(one)]
     if here or library is None:
-        return _inherited(work, name, work.store.manifest(here[0] if here else name), quantize)
+        return _inherited(work, name, work.session.keep_model(here[0] if here else name), quantize)
     found = library.find(name)
     if found.manifest is not None:
         return _inherited(work, name, bring_found(work, found, found.manifest), quantize)
@@ -97,7 +97,6 @@ def _named(work: Work, name: Name, quantize: str | None, library: Library | None
 
 
 def _inherited(work: Work, source: Name, manifest: Manifest, quantize: str | None) -> _Base:
-    work.session.keep(layer.digest for layer in manifest.blobs)
     layers = list(manifest.layers)
     config = _stated(work.store, source, manifest.config)
     parameters = _stated(work.store, source, *manifest.of("params")[-1:])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
@@ -12,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 from headrace import __version__
 from headrace.errors import FileInvalid, Forbidden, HeadraceError, ModelNotFound, ServerFailed, Unreachable, Unsupported
 from headrace.library import home, room
-from headrace.library.files import disk_errors, read_object, sha256_of
+from headrace.library.files import disk_errors, read_object, read_small, sha256_of, write_whole
 from headrace.library.names import Name
 from headrace.library.progress import Progress, Report, unwatched
 from headrace.library.registry.hosts import host_of
+from headrace.machine import cache_folder
 from headrace.models import architectures
 
 if TYPE_CHECKING:
@@ -27,6 +31,7 @@ WANTED: Final = (
     *("*.safetensors", "*.safetensors.index.json"),
 )
 LARGEST_CONFIG: Final = 4 << 20  # bytes
+LARGEST_LIST: Final = 1 << 20
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 REPORT_S: Final = 0.2  # between two reports
 
@@ -52,8 +57,11 @@ def fetch(name: Name, report: Report = unwatched, endpoint: str | None = None, o
     total = _size(plan)
     if plan:
         room.check(cache, total, _size(_weights(plan)))
+    unchecked = _Unchecked(cache, repository)
+    unchecked.add(file.filename for file in plan)
     folder = _watched(lambda bar: _snapshot(api, repository, cache, tqdm_class=bar), repository, total, report)
-    _verify(repository, [folder / file.filename for file in plan], report)
+    _verify(repository, [folder / name for name in unchecked.names if (folder / name).is_file()], report)
+    unchecked.forget()
     report(Progress("success"))
     return folder
 
@@ -102,6 +110,38 @@ def _watched(download: Callable[[type], str], repository: str, total: int, repor
     if failures:
         raise failures[0]
     return Path(results[0])
+
+
+class _Unchecked:
+    """The files of a folder that were asked for and are not checked yet: whoever is killed in between leaves it so."""
+
+    def __init__(self, cache: Path, repository: str) -> None:
+        place = hashlib.sha256(f"{cache.absolute()}\n{repository.lower()}".encode()).hexdigest()[:16]
+        self._path = cache_folder() / "unchecked" / place
+        self.names = self._read()
+
+    def add(self, names: Iterable[str]) -> None:
+        self.names = sorted({*self.names, *names})
+        if self.names:
+            with suppress(OSError):  # a cache that cannot be written to is no reason not to pull
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(self._path, json.dumps(self.names).encode(), self._path.with_suffix(".part"))
+
+    def forget(self) -> None:
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def _read(self) -> list[str]:
+        try:
+            found = json.loads(read_small(self._path, LARGEST_LIST))
+        except (OSError, FileInvalid, ValueError, RecursionError):
+            return []
+        return [one for one in found if _is_wanted(one)] if isinstance(found, list) else []
+
+
+def _is_wanted(name: object) -> bool:
+    """As what a repository has at its top: no path that leads elsewhere."""
+    return isinstance(name, str) and "/" not in name and any(fnmatch(name, wanted) for wanted in WANTED)
 
 
 def _verify(repository: str, paths: Iterable[Path], report: Report) -> None:

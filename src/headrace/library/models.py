@@ -148,6 +148,16 @@ class Library:
 
 def read(store: Store, name: Name) -> Found:
     """A model of a store. Raises ModelNotFound, FileInvalid; Unsupported for one that is no single GGUF file."""
+    while True:
+        stamp = store.stamp(name)
+        try:
+            return _read(store, name)
+        except FileInvalid:
+            if store.stamp(name) == stamp:  # else it was removed or replaced while it was read
+                raise
+
+
+def _read(store: Store, name: Name) -> Found:
     manifest, name = store.manifest(name), store.spelled(name)
     texts = _Texts(store, name, manifest)
     models = manifest.of("model")

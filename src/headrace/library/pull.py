@@ -22,6 +22,7 @@ from headrace.library.store import Store
 from headrace.library.writing import Writing
 
 MODELS: Final = ("model", "tensor")  # kinds of layers, of which a model has one at least
+MOST_AT_ONCE: Final = 100  # blobs: each has two files open, and a process may often have no more than 1024
 SHOWN_BYTES: Final = 64 << 20  # checked, between two reports
 WAITING_S: Final = 1.0  # for another pull, between two reports
 
@@ -82,12 +83,14 @@ class _Pull:
 
     def run(self, layers: Sequence[Layer], session: Writing) -> None:
         """What turns out damaged is fetched once more: an earlier download may have left it so."""
-        missing = [layer for layer in layers if not self._store.has(layer)]
+        missing = sorted((layer for layer in layers if not self._store.has(layer)), key=lambda layer: layer.digest)
         for layer in layers:
             if layer not in missing:
                 self.report(Progress.of("pulling", layer, layer.size))
-        if missing and (damaged := self._round(missing, session)) and (still := self._round(damaged, session)):
-            raise next(iter(still.values()))
+        for start in range(0, len(missing), MOST_AT_ONCE):
+            damaged = self._round(missing[start : start + MOST_AT_ONCE], session)
+            if damaged and (still := self._round(damaged, session)):
+                raise next(iter(still.values()))
 
     def _round(self, layers: Iterable[Layer], session: Writing) -> dict[Layer, FileInvalid]:
         """Fetches and checks; gives what is not what it should be. Locks are taken in the same order by everybody."""

@@ -46,8 +46,7 @@ def push(name: Name, store: Store, report: Report = unwatched, options: Options 
     with ExitStack() as stack:
         if store.can_write:  # what is being sent is not collected meanwhile
             session = stack.enter_context(store.writing())
-            manifest = store.manifest(name)
-            session.keep(layer.digest for layer in manifest.blobs)
+            manifest = session.keep_model(name)
         else:
             manifest = store.manifest(name)
         _check_whole(name, store, manifest)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from headrace import checkpoint, models, summary
@@ -188,7 +187,7 @@ def bring_blobs(work: Work, files: Mapping[str, str], name: str, quantize: str |
     for file, blob in blobs.items():
         if not parts and not file.endswith(".safetensors") and blob.stat().st_size > LARGEST_TEXT:
             raise RequestInvalid(f"files: {file!r} has more than {LARGEST_TEXT >> 20} MiB, and no such file has")
-    with _laid_out(blobs, name) as folder:
+    with _laid_out(work, blobs, name) as folder:
         if not parts:
             return bring(work, folder, quantize)
         if len(split.read(folder / parts[0])) != len(parts):
@@ -212,13 +211,14 @@ def _blob(store: Store, file: str, digest: str) -> Path:
 
 
 @contextmanager
-def _laid_out(blobs: Mapping[str, Path], name: str) -> Iterator[Path]:
+def _laid_out(work: Work, blobs: Mapping[str, Path], name: str) -> Iterator[Path]:
     """A folder in which blobs have the names of files. An error says those, and not where the folder is."""
-    with TemporaryDirectory() as place:
-        folder = Path(place) / name
-        folder.mkdir()
-        for file, blob in blobs.items():
-            (folder / file).symlink_to(blob.absolute())
+    with work.session.folder() as place:
+        folder = place / name
+        with disk_errors(folder):
+            folder.mkdir()
+            for file, blob in blobs.items():
+                (folder / file).symlink_to(blob.absolute())
         try:
             yield folder
         except FileInvalid as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -83,6 +84,13 @@ class Store:
         with disk_errors(self.root):
             return self.place_of(name).is_file()
 
+    def stamp(self, name: Name) -> tuple[int, int] | None:
+        """Another one after each time that the model was put there, the same or not; None if it is not there.
+
+        Who finds something missing, and not the stamp of before, has looked while others were at it.
+        """
+        return _stamp(self.place_of(name))
+
     def has(self, layer: Layer) -> bool:
         """Whether the blob is here, whole. In a store of our own links do not count: they may lead to what changes."""
         return self.has_blob(layer.digest, layer.size)
@@ -146,9 +154,7 @@ class Store:
     def copy(self, source: Name, destination: Name) -> Manifest:
         """Another name for the same model. Raises ModelNotFound, FileInvalid."""
         with self.writing() as session:
-            manifest = self.manifest(source)
-            session.keep(layer.digest for layer in manifest.blobs)
-            return session.put(destination, manifest.raw)
+            return session.put(destination, session.keep_model(source).raw)
 
     def remove(self, name: Name) -> int:
         """Takes a model away, and the blobs that it alone has. Gives the bytes that are free now. Raises ModelNotFound.
@@ -206,13 +212,15 @@ class Store:
 
     def verify(self, name: Name, progress: Progress = silent) -> list[tuple[Layer, str]]:
         """The blobs of a model that are not what they should be, and what is wrong with each. Raises ModelNotFound."""
-        manifest = self.manifest(name)
+        stamp, manifest = self.stamp(name), self.manifest(name)
         wrong, done = list[tuple[Layer, str]](), 0
         for layer in manifest.blobs:
             if problem := self._problem(layer, watched(_after(done, manifest.size_bytes, progress))):
                 wrong.append((layer, problem))
             done += layer.size
             progress(done, manifest.size_bytes)
+        if wrong and self.stamp(name) != stamp:  # removed or replaced meanwhile
+            return self.verify(name, progress)
         return wrong
 
     @contextmanager
@@ -252,9 +260,13 @@ class Store:
             found = sha256_of(self.blob(layer.digest), progress)
         return None if found == layer.digest else f"its digest is {found}"
 
+    def _sessions(self) -> list[Path]:
+        """What else may lie there, as a file browser's own files or a link, is left alone."""
+        return [folder for folder in _entries(self.root / "sessions") if _is_folder(folder)]
+
     def _bury_sessions(self) -> int:
         freed = 0
-        for folder in _entries(self.root / "sessions"):
+        for folder in self._sessions():
             if not is_held(folder / PINS):
                 freed += sum(map(_size, _entries(folder)))
                 shutil.rmtree(folder, ignore_errors=True)
@@ -284,7 +296,7 @@ class Store:
         """None for what is gone by now."""
         modified = datetime.fromtimestamp(0, UTC)
         try:
-            modified = datetime.fromtimestamp(place.stat().st_mtime, UTC)
+            stamp, modified = _stamp(place), datetime.fromtimestamp(place.stat().st_mtime, UTC)
             manifest = parse(read_small(place, LARGEST_BYTES), name)
         except FileNotFoundError:
             return None
@@ -293,7 +305,7 @@ class Store:
         except HeadraceError as error:
             return Listed(name, "", 0, modified, str(error))
         missing = [layer for layer in manifest.blobs if not self.has(layer)]
-        if missing and not _still_holds(place, manifest.raw):  # removed or replaced between the two looks
+        if missing and _stamp(place) != stamp:  # removed or replaced between the two looks
             return self._listed(name, place)
         problem = f"{len(missing)} of its {len(manifest.blobs)} blobs are missing: pull it again" if missing else None
         return Listed(name, manifest.digest, manifest.size_bytes, modified, problem)
@@ -322,7 +334,7 @@ class Store:
 
     def _pinned(self) -> set[str]:
         digests = set[str]()
-        for folder in _entries(self.root / "sessions"):
+        for folder in self._sessions():
             with suppress(FileNotFoundError):
                 if is_held(folder / PINS):
                     digests |= digests_in((folder / PINS).read_bytes())
@@ -347,11 +359,19 @@ def _after(before: int, total: int, progress: Progress) -> Progress:
     return lambda done, _: progress(before + done, total)
 
 
-def _still_holds(place: Path, raw: bytes) -> bool:
+def _stamp(place: Path) -> tuple[int, int] | None:
     try:
-        return read_small(place, LARGEST_BYTES) == raw
-    except (FileNotFoundError, FileInvalid):
-        return False
+        found = place.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _is_folder(path: Path) -> bool:
+    """One of its own, not a link."""
+    with suppress(OSError):
+        return stat.S_ISDIR(path.lstat().st_mode)
+    return False
 
 
 def _size(path: Path) -> int:

@@ -7,6 +7,7 @@ stay. The process holds a lock on `pins` for as long as it lives: so everybody s
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -55,6 +56,14 @@ class Writing:
             while left:
                 left = left[os.write(self._pins, left) :]
 
+    def keep_model(self, name: Name) -> Manifest:
+        """A model of the store, whose blobs stay until the session ends. Raises ModelNotFound, FileInvalid."""
+        while True:
+            manifest = self._store.manifest(name)
+            self.keep(layer.digest for layer in manifest.blobs)
+            if self._store.manifest(name).raw == manifest.raw:  # else it went, or changed, before they were kept
+                return manifest
+
     @contextmanager
     def partial(
         self, digest: str, size: int, wait_s: float | None = None, waiting: Callable[[], None] = lambda: None
@@ -94,6 +103,17 @@ class Writing:
             yield path
         finally:
             path.unlink(missing_ok=True)
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A folder on the disk of the store; it is gone afterwards, with all that is in it."""
+        path = self._scratch()
+        with disk_errors(path):
+            path.mkdir()
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
 
     def adopt(self, path: Path, media_type: str, digest: str | None = None, progress: Progress = silent) -> Layer:
         """Makes a file of `scratch` a blob; `progress` watches its digest being computed.

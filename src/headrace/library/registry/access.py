@@ -109,10 +109,9 @@ class Access:
         if challenge is None:
             raise Forbidden(f"{name} wants to know who we are in a way that Headrace does not know ({header[:80]!r})")
         try:
-            realm = httpx.URL(challenge.realm)
+            self._web.check(httpx.URL(challenge.realm), anywhere=False)
         except (httpx.InvalidURL, UnicodeError):
             raise ServerFailed(f"{name} names an address that is none: {challenge.realm[:80]!r}") from None
-        self._web.check(realm, anywhere=False)
         return challenge
 
     def _forbidden(self) -> Forbidden:
