@@ -11,6 +11,7 @@ from headrace.checkpoint import Checkpoint
 from headrace.engine import core, packed
 from headrace.engine.cache import BlockCache
 from headrace.engine.draft_model import REWIND, DraftModel, shared_ids
+from headrace.engine.packed_file import Progress
 from headrace.errors import FileInvalid
 from headrace.weights.mapped import check_whole, files_behind
 from headrace.weights.tensor import Weights
@@ -31,7 +32,7 @@ def bind(
     kv: str | None,
     slots: int,
     max_rewind: int,
-    progress: packed.Progress,
+    progress: Progress,
 ) -> Bound:
     """Packs the weights if need be, and binds them. `slots` sequences can take back `max_rewind` tokens of a step.
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from headrace.budget import Claim, Need
 from headrace.checkpoint import Checkpoint
-from headrace.engine import packed
+from headrace.engine.packed_file import Progress, unwatched
 from headrace.engine.residents import KEEP_ALIVE_S, Candidate, Residents, default_budget
 from headrace.engine.turns import Turns
 from headrace.errors import RequestInvalid
@@ -27,7 +27,7 @@ def load(
     kv: str | None = None,
     cache_bytes: int | None = None,
     draft: str | Path | None = "lookup",
-    progress: packed.Progress = lambda *_: None,
+    progress: Progress = unwatched,
 ) -> Model:
     """Loads a model of the library by its name, `nano` (the embedded one), a GGUF file, or a model folder.
 

@@ -17,9 +17,10 @@ from headrace import binding
 from headrace.answers import Answers
 from headrace.budget import Need
 from headrace.checkpoint import Checkpoint, fingerprint
-from headrace.engine import core, packed, request, snapshot
+from headrace.engine import core, request, snapshot
 from headrace.engine.cache import BlockCache
 from headrace.engine.engine import Engine
+from headrace.engine.packed_file import Progress, unwatched
 from headrace.engine.parameters import Parameters
 from headrace.engine.scheduler import Scheduler
 from headrace.engine.snapshot import Snapshot
@@ -58,7 +59,7 @@ class Model:
         kv: str | None = None,
         cache_bytes: int | None = None,
         draft: Literal["lookup"] | Checkpoint | None = "lookup",
-        progress: packed.Progress = lambda *_: None,
+        progress: Progress = unwatched,
         turns: Turns | None = None,
     ) -> None:
         self.checkpoint = source

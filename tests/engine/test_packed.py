@@ -16,7 +16,7 @@ from click.testing import CliRunner
 import headrace
 from headrace import _core, synthetic
 from headrace.cli import headrace as cli
-from headrace.engine import packed
+from headrace.engine import packed, packed_file
 from headrace.errors import FileInvalid
 from headrace.weights.gguf import read
 from headrace.weights.mixtures import MIXTURES
@@ -89,7 +89,7 @@ def test_mixed_files_are_packed_and_given_back(
 ) -> None:
     file = synthesised(tmp_path / "mixed.gguf", quant)
     panels = logits(file)
-    packed.export(only(cache), tmp_path / "back.gguf")
+    packed_file.export(only(cache), tmp_path / "back.gguf")
     assert (tmp_path / "back.gguf").read_bytes() == file.read_bytes()
     monkeypatch.setattr("headrace.engine.packed.in_panels", lambda *given: given[1])
     assert logits(file) == panels
@@ -119,7 +119,7 @@ def test_what_is_not_whole_is_made_anew(spoil: object, file: Path, cache: Path) 
     assert callable(spoil)
     spoil(only(cache))
     assert logits(file) == first
-    assert packed.damaged(only(cache)) == []
+    assert packed_file.damaged(only(cache)) == []
 
 
 def test_another_source_at_the_same_path_is_packed_anew(file: Path, cache: Path, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_another_source_at_the_same_path_is_packed_anew(file: Path, cache: Path,
     data[-40:] = bytes(40)
     copy.write_bytes(data)
     logits(copy)
-    packed.export(only(cache), tmp_path / "back.gguf")
+    packed_file.export(only(cache), tmp_path / "back.gguf")
     assert (tmp_path / "back.gguf").read_bytes() == bytes(data)
 
 
@@ -142,9 +142,9 @@ def test_a_flipped_bit_is_found(file: Path, cache: Path) -> None:
         byte = open_file.read(1)
         open_file.seek(-100, os.SEEK_END)
         open_file.write(bytes([byte[0] ^ 1]))
-    assert len(packed.damaged(path)) == 1
+    assert len(packed_file.damaged(path)) == 1
     with pytest.raises(FileInvalid):
-        packed.damaged(file)
+        packed_file.damaged(file)
 
 
 def test_without_room_it_runs_unpacked_and_says_so(
@@ -214,8 +214,8 @@ def test_each_part_has_a_packed_file_of_its_own(file: Path, parts: list[Path], c
     before = [path.stat().st_mtime_ns for path in made]
     assert logits(parts[0]) == expected
     assert [path.stat().st_mtime_ns for path in sorted(cache.iterdir())] == before
-    for part, packed_file in zip(parts, made, strict=True):
-        packed.export(packed_file, tmp_path / "back.gguf")
+    for part, there in zip(parts, made, strict=True):
+        packed_file.export(there, tmp_path / "back.gguf")
         assert (tmp_path / "back.gguf").read_bytes() == part.read_bytes()
 
 
@@ -226,7 +226,7 @@ def test_a_part_that_changed_is_packed_anew_and_no_other(parts: list[Path], cach
     cut(made[-1])
     assert logits(parts[0]) == expected
     assert [path.stat().st_ino for path in made[:-1]] == before[:-1]
-    assert packed.damaged(made[-1]) == []
+    assert packed_file.damaged(made[-1]) == []
 
 
 def test_room_is_wanted_for_all_parts_before_the_first(

@@ -81,7 +81,7 @@ def _is_packed(model: str) -> bool:
 
 
 def _unpack(packed: Path, destination: Path, form: str, force: bool) -> None:
-    from headrace.engine.packed import export
+    from headrace.engine.packed_file import export
 
     if form != "gguf":
         raise RequestInvalid(f"{packed} is a packed file, of which the GGUF file alone comes back: leave --form out")
