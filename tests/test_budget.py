@@ -200,7 +200,7 @@ def test_a_server_leaves_room_for_its_other_models(
         try:
             return capacity(house.serving.models, "model")
         finally:
-            house.serving.close()
+            house.close()
 
     def cache(size_bytes: int) -> int:
         return (size_bytes - need.weights) // need.block * need.block

@@ -206,7 +206,7 @@ def edit(folder: Path, **changes: Any) -> None:
 
 
 def test_unknown_names_say_what_is_known() -> None:
-    with pytest.raises(headrace.ModelNotFound, match="no model 'nanoo': `headrace list` shows those that are here"):
+    with pytest.raises(headrace.ModelNotFound, match=r"no model 'nanoo': did you mean nano\? `headrace list` shows"):
         headrace.load("nanoo")
 
 

@@ -16,7 +16,6 @@ from headrace.errors import (
     HeadraceError,
     KeyMissing,
     ModelNotFound,
-    NotServed,
     RequestInvalid,
     ServerFailed,
     TooLarge,
@@ -297,7 +296,7 @@ def test_keys() -> None:
         (413, TooLarge),
         (418, RequestInvalid),
         (500, ServerFailed),
-        (501, NotServed),
+        (501, ServerFailed),
         (503, ServerFailed),
     ],
 )

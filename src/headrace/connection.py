@@ -20,7 +20,6 @@ from headrace.errors import (
     HeadraceError,
     KeyMissing,
     ModelNotFound,
-    NotServed,
     RequestInvalid,
     ServerFailed,
     TooLarge,
@@ -33,7 +32,7 @@ MOST_NAMES: Final = 20  # that a sentence lists
 CONNECT_S, READ_S = 10.0, 60.0
 # An answer may wait for its model to be loaded, and then for others, longer than anybody can say.
 PATIENT: Final = httpx.Timeout(None, connect=CONNECT_S)
-STATUSES: Final[Mapping[int, type[HeadraceError]]] = {403: Forbidden, 413: TooLarge, 501: NotServed}
+STATUSES: Final[Mapping[int, type[HeadraceError]]] = {403: Forbidden, 413: TooLarge}
 
 T = TypeVar("T")
 

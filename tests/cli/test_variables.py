@@ -133,3 +133,24 @@ def test_a_variable_that_is_wrong_says_so(name: str, ask: Ask, capsys: pytest.Ca
 @pytest.mark.parametrize("variable", VARIABLES.values())
 def test_the_documents_name_it(variable: str) -> None:
     assert f"`{variable}`" in (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "models"),
+    [
+        ("a.gguf", ["a.gguf"]),
+        ("a.gguf:/b/c", ["a.gguf", "/b/c"]),
+        ("lfm2:8b", ["lfm2:8b"]),
+        ("/b/c:lfm2:8b:x=maternion/lfm2:24b:./d", ["/b/c", "lfm2:8b", "x=maternion/lfm2:24b", "./d"]),
+        ("nano:lfm2:8b", ["nano", "lfm2:8b"]),
+        ("lfm2:8b:nano:", ["lfm2:8b", "nano"]),
+        ("there:8b", ["there", "8b"]),
+    ],
+)
+def test_several_models_in_one_variable(
+    text: str, models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").touch()
+    monkeypatch.setenv("HEADRACE_MODEL", text)
+    assert serve.command.make_context("serve", []).params["models"] == tuple(models)

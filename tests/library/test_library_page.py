@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-from headrace import nano, packaged
+from headrace import cli, nano, packaged
+from headrace.cli._aspects import ASPECTS
+from headrace.cli._shells import SHELLS
 from headrace.engine import options
 from headrace.engine.parameters import RANGES
 from headrace.library import family, home
@@ -19,25 +20,13 @@ from headrace.library.names import HOST, NAMESPACE, TAG
 from headrace.library.registry.hosts import KNOWN, OFFLINE, REGISTRIES
 from headrace.library.registry.patience import Settings
 from headrace.weights.safetensors_writer import SHARD_BYTES
+from tests.pages import ROOT, Page, named
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
-WORDS = " ".join(PAGE.split())
-SECTIONS = dict(re.findall(r"^##+ ([^\n]*)\n(.*?)(?=^##+ |\Z)", PAGE, re.MULTILINE | re.DOTALL))
-
-
-def rows(section: str, head: str) -> list[list[str]]:
-    """The cells of the table below this head."""
-    table = re.search(rf"^\| {head} \|[^\n]*\n\|[-|]+\n((?:\|[^\n]*\n)+)", SECTIONS[section], re.MULTILINE)
-    assert table
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[1].splitlines()]
+PAGE = Page.of("library.md")
+WORDS, SECTIONS, rows = PAGE.words, PAGE.sections, PAGE.rows
 
 
-def named(cell: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", cell)
-
-
-@pytest.mark.parametrize("test", sorted(set(re.findall(r"`((?:[\w/]+/)?test_\w+\.py::\w+)`", PAGE))))
+@pytest.mark.parametrize("test", sorted(set(re.findall(r"`((?:[\w/]+/)?test_\w+\.py::\w+)`", PAGE.text))))
 def test_named_tests_exist(test: str) -> None:
     file, _, name = test.partition("::")
     place = ROOT / file if "/" in file else ROOT / "tests" / "library" / file
@@ -50,6 +39,7 @@ def test_every_row_names_a_test() -> None:
         ("Parameters", "parameter"),
         ("Create", "FROM"),
         ("Export", "as"),
+        ("Commands", "command"),
         ("What is survived", "what happens"),
     ):
         first, *others = (row[-1] for row in rows(section, head))
@@ -121,6 +111,15 @@ def test_every_parameter_has_its_row() -> None:
     assert flags == set(FLAGS) & set(options.IGNORED)
     neutral = ["true" if value is True else str(value) for value in map(options.NEUTRAL.get, named(told["tfs_z"][0]))]
     assert f"unless it is {', '.join(neutral)}:" in told["tfs_z"][2]
+
+
+def test_every_command_of_the_library_has_its_row() -> None:
+    told = [name for row in rows("Commands", "command") for name in named(row[0])]
+    assert {name for name in told if " " not in name} == set(cli.SECTIONS["Models"])
+    aspects = {f"show --{name}" for name in ASPECTS if name != "plan"}
+    assert {name for name in told if " " in name} == aspects
+    lines = re.findall(r"headrace completion (\w+)", SECTIONS["Commands"])
+    assert lines == list(SHELLS)
 
 
 def test_create_and_export() -> None:

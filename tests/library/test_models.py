@@ -187,7 +187,13 @@ def test_a_name_that_is_not_here(library: Library) -> None:
         library.find("tiny:two")
     with pytest.raises(ModelNotFound, match=r"did you mean lfm2:8b or "):
         library.find("lfm2:8bb")
-    with pytest.raises(ModelNotFound, match="there is no model 'xyzzy': `headrace list` shows those"):
+    with pytest.raises(ModelNotFound, match=r"there is no model 'nan': did you mean nano\? "):
+        library.find("nan")
+    with pytest.raises(ModelNotFound, match="lfm2:8b is not here yet: `headrace pull lfm2:8b` fetches it"):
+        library.find("lfm2:8b")
+    with pytest.raises(ModelNotFound, match="no model 'some/model': `headrace pull some/model` may fetch it, "):
+        library.find("some/model")
+    with pytest.raises(ModelNotFound, match="there is no model 'xyzzy': `headrace pull xyzzy` may fetch it, "):
         library.find("xyzzy")
 
 

@@ -29,6 +29,7 @@ from headrace.errors import (
     Unsupported,
 )
 from headrace.library import files
+from headrace.library import pull as pulling
 from headrace.library.manifest import CONFIG, OLLAMA, Layer, build, digest_of, parse
 from headrace.library.names import Name
 from headrace.library.progress import Progress
@@ -475,6 +476,46 @@ def test_a_second_pull_takes_over_from_a_first_that_ends(store: Store, source: R
     fetch(source, store)
     one.join()
     check(store, source)
+
+
+def test_who_waits_for_another_pull_is_asked_again_and_again(
+    store: Store, source: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its watcher may have left."""
+    monkeypatch.setattr(pulling, "WAITING_S", 0.01)
+    first, waits = _Held(), list[str]()
+    one = threading.Thread(target=pull, args=(Name.parse(source.name()), store, first, OPTIONS))
+    one.start()
+    first.reached.wait(10)
+
+    def leave(step: Progress) -> None:
+        if step.status.startswith("waiting"):
+            waits.append(step.status)
+        if len(waits) == 3:
+            raise Left
+
+    with pytest.raises(Left):
+        pull(Name.parse(source.name()), store, leave, OPTIONS)
+    first.go_on.set()
+    one.join()
+    check(store, source)
+
+
+def test_a_pull_ends_when_it_is_told_to_whatever_it_waits_for(store: Store, source: Registry) -> None:
+    source.stops_at, stop = 40_000, threading.Event()
+    patient = replace(OPTIONS, settings=replace(HASTY, stall_s=600.0), stop=stop)
+
+    def tell(step: Progress) -> None:
+        if step.total == len(CONTENT) and (step.completed or 0) > 20_000:
+            stop.set()
+
+    with pytest.raises(Stopped):
+        pull(Name.parse(source.name()), store, tell, patient)
+    assert not store.names()
+    source.stops_at = source.served = 0
+    fetch(source, store)
+    check(store, source)
+    assert source.served < len(CONTENT) - 20_000 + 1000
 
 
 class _Held:

@@ -87,6 +87,14 @@ def test_what_is_on_this_machine_is_allowed_and_never_encrypted(name: str) -> No
     assert host_of(name, environment={}).url == f"http://{name.removesuffix(':80')}"
 
 
+@pytest.mark.parametrize("name", ["localhost:5000", "127.0.0.1:5000", "[::1]:5000"])
+def test_who_asks_from_elsewhere_may_not_look_around_on_this_machine(name: str) -> None:
+    with pytest.raises(Forbidden, match="HEADRACE_REGISTRIES"):
+        host_of(name, loopback=False, environment={})
+    assert not host_of("registry.ollama.ai", loopback=False, environment={}).plain
+    assert host_of(name, loopback=False, environment={"HEADRACE_REGISTRIES": name}).plain, "it is named"
+
+
 @pytest.mark.parametrize("variable", ["HEADRACE_OFFLINE", "HF_HUB_OFFLINE"])
 @pytest.mark.parametrize(("value", "offline"), [("1", True), ("true", True), ("0", False), ("", False), ("No", False)])
 def test_offline(variable: str, value: str, offline: bool) -> None:

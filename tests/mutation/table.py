@@ -65,6 +65,10 @@ OPENAPI = ("tests/server/test_openapi.py",)
 OLLAMA = ("tests/server/test_ollama.py",)
 OLLAMA_CLIENT = ("tests/server/test_ollama_client.py",)
 OLLAMA_LIBRARY = ("tests/server/test_ollama_library.py",)
+KEEPING = ("tests/server/test_ollama_keeping.py",)
+MAKING = ("tests/server/test_ollama_making.py",)
+BLOBS = ("tests/server/test_ollama_blobs.py",)
+WORKS = ("tests/server/test_works.py",)
 FOLLOWING = ("tests/text/test_following.py",)
 TRANSPORT = ("tests/server/test_transport.py",)
 GUARD = ("tests/server/test_guard.py",)
@@ -261,7 +265,7 @@ MUTATIONS = (
     Mutation(P + "server/ollama/answers.py", 'goes_on = messages[-1]["role"] == "assistant" and bool(last.content) and not last.tool_calls', "goes_on = False", OLLAMA),
     Mutation(P + "server/ollama/requests.py", '"truncate" if asked.truncate else "shift" if asked.shift else "error"', '"truncate" if asked.truncate else "error"', OLLAMA),
     Mutation(P + "server/ollama/requests.py", 'if said != "truncate":', "if True:", OLLAMA),
-    Mutation(P + "server/ollama/library.py", "    if model is None:\n", "    if False:\n", PS),
+    Mutation(P + "server/ollama/listing.py", "    if model is None:\n", "    if False:\n", PS),
     Mutation(P + "engine/engine.py", "self._counts = self._scheduler.counts()\n                if parts:", "if parts:", ENGINE),
     Mutation(P + "engine/residents.py", 'if entry and entry.state == "loaded" else None', "if entry else None", RESIDENTS),
     Mutation(P + "budget.py", "        left -= some.pop(0)\n", "        some.pop(0)\n", BUDGET),
@@ -283,9 +287,30 @@ MUTATIONS = (
     Mutation(P + "engine/options.py", "isinstance(value, bool) != isinstance(neutral, bool)", "False", OLLAMA),
     Mutation(P + "server/ollama/requests.py", '"role": self.role.lower()', '"role": self.role', OLLAMA),
     Mutation(P + "server/ollama/dialect.py", 'one_line(value) + b"\\n"', '__import__("msgspec").json.encode(value) + b"\\n"', OLLAMA_CLIENT),
-    Mutation(P + "server/ollama/library.py", "except HeadraceError as error:  # one", "except KeyError as error:  # one", OLLAMA_LIBRARY),
+    Mutation(P + "server/ollama/listing.py", "except HeadraceError as error:  # one", "except KeyError as error:  # one", OLLAMA_LIBRARY),
     Mutation(P + "summary.py", "return FILE_TYPES[file_type]", "pass", OLLAMA_LIBRARY),
-    Mutation(P + "server/ollama/library.py", "call.house.num_ctx or facts", "facts", OLLAMA_LIBRARY),
+    Mutation(P + "server/works.py", "self._steps[step.status, step.digest] = step", "self._steps[step.status, str(len(self._steps))] = step", WORKS),
+    Mutation(P + "server/works.py", "del self._steps[next(iter(self._steps))]", "pass", WORKS),
+    Mutation(P + "server/works.py", "            if self._is_over:\n                return\n", "", WORKS),
+    Mutation(P + "server/works.py", "            work.stop.set()\n\n    def close", "            pass\n\n    def close", WORKS),
+    Mutation(P + "server/works.py", "            yield work\n        finally:\n            work.stop.set()", "            yield work\n        finally:\n            pass", WORKS),
+    Mutation(P + "server/guard.py", 'if needed == "manage" and not is_near(scope):', "if False:", KEEPING),
+    Mutation(P + "server/ollama/keeping.py", "loopback=call.is_near", "loopback=True", KEEPING),
+    Mutation(P + "server/ollama/keeping.py", "if before and _digest(house.library.store, name) != before:", "if False:", KEEPING),
+    Mutation(P + "server/ollama/keeping.py", "if before and _digest(house.library.store, name) != before:", "if before:", KEEPING),
+    Mutation(P + "server/ollama/keeping.py", "    call.house.serving.models.unload(plain(str(name)))\n    store.collect()", "    store.collect()", KEEPING),
+    Mutation(P + "server/ollama/keeping.py", "fixed_path(str(name) if name else text)", "fixed_path(text)", KEEPING),
+    Mutation(P + "server/ollama/keeping.py", "base = fixed or (find(made.source, None) if made.source else None)", "base = fixed or made.source", MAKING),
+    Mutation(P + "server/ollama/making.py", 'return f"sha256:{found[1].lower()}"', "return text", BLOBS),
+    Mutation(P + "server/ollama/listing.py", '"digest": model.digest or facts.digest,\n        "details": {**', '"digest": facts.digest,\n        "details": {**', KEEPING),
+    Mutation(P + "server/ollama/listing.py", 'return name if ":" in name.rpartition("/")[2] else name + TAG', 'return name if ":" in name else name + TAG', KEEPING),
+    Mutation(P + "server/ollama/blobs.py", "while size >= 0 and (piece", "while (piece", BLOBS),
+    Mutation(P + "server/ollama/blobs.py", "if received > checked:", "if False:", BLOBS),
+    Mutation(P + "server/ollama/blobs.py", 'if "expect" not in call.headers:', "if True:", BLOBS),
+    Mutation(P + "server/wire.py", "while not self.is_over and len(piece) < SLOWEST_BYTES:", "while not self.is_over:", BLOBS),
+    Mutation(P + "library/store.py", "os.utime(self.blob(digest), follow_symlinks=False)", "pass", BLOBS),
+    Mutation(P + "library/registry/fetch.py", "            if is_left and not self._failure:\n                raise Stopped", "            if is_left and not self._failure:\n                return", ("tests/library/test_pull.py",)),
+    Mutation(P + "server/ollama/listing.py", "call.house.num_ctx or facts", "facts", OLLAMA_LIBRARY),
     Mutation(P + "server/ollama/__init__.py", "made.methods = set(methods)  # no", "pass  # no", OLLAMA),
     Mutation(P + "server/transport.py", "except OSError:  # the client", "except KeyError:  # the client", TRANSPORT),
     Mutation(P + "server/transport.py", "if not self.transport.is_closing():", "if True:", TRANSPORT),

@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.routing import Route
 
+from headrace.library.registry.client import DEFAULTS, Options
 from headrace.server.app import behind, create_app
 from headrace.server.endpoint import House
 from headrace.server.start import Settings, house_of, listen
@@ -27,15 +28,18 @@ class Live:
 
 @contextmanager
 def running(
-    routes: Callable[[House], Sequence[Route]] | None = None, limits: Mapping[str, Any] = {}, **settings: Any
+    routes: Callable[[House], Sequence[Route]] | None = None,
+    limits: Mapping[str, Any] = {},
+    registries: Options = DEFAULTS,
+    **settings: Any,
 ) -> Iterator[Live]:
     """From listening to the last connection's end. Other `routes` take the place of the server's own."""
     chosen = Settings(port=0, **settings)
     house = house_of(chosen)
-    house = replace(house, limits=replace(house.limits, **limits))
+    house = replace(house, limits=replace(house.limits, **limits), registries=registries)
     with listen(chosen.host, chosen.port) as listener:
         app = behind(chosen.doors, house, routes(house)) if routes else create_app(house, chosen.doors)
-        server = Server(app, house.limits, chosen.grace_s, house.serving.go_down)
+        server = Server(app, house.limits, chosen.grace_s, house.go_down)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
@@ -43,5 +47,5 @@ def running(
         finally:
             server.should_exit = True
             thread.join(timeout=60)
-            house.serving.close()
+            house.close()
             assert not thread.is_alive(), "the server did not end"

@@ -45,6 +45,7 @@ def serving(*options: str, program: str | None = None, **settings: str) -> Itera
         [*command, "serve", "--port", "0", *options], stderr=subprocess.PIPE, text=True, env=environment(settings)
     )
     assert process.stderr
+    reader = None
     try:
         first = process.stderr.readline()
         found = re.search(r"listens on (http://\S+)", first)
@@ -56,4 +57,6 @@ def serving(*options: str, program: str | None = None, **settings: str) -> Itera
     finally:
         process.kill()
         process.wait()
-        process.stderr.close() if not reader.is_alive() else reader.join(10)
+        if reader:
+            reader.join(10)
+        process.stderr.close()

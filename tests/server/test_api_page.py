@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 import httpx
@@ -12,28 +11,25 @@ import msgspec
 import pytest
 
 from headrace.cli import serve
-from headrace.errors import OUTCOMES, Busy, DeadlineExceeded, HeadraceError, RequestInvalid, TooLarge, TooSlow
+from headrace.errors import (
+    OUTCOMES,
+    Busy,
+    DeadlineExceeded,
+    HeadraceError,
+    RequestInvalid,
+    StoreRefused,
+    TooLarge,
+    TooSlow,
+)
 from headrace.keys import Key
-from headrace.server import endpoint, guard, log, ollama, openai, tokens, transport, wire
+from headrace.server import endpoint, guard, log, ollama, openai, tokens, transport, wire, works
 from headrace.server.guard import Doors
 from headrace.server.start import Settings
+from tests.pages import ROOT, Page, named
 from tests.server.live import Live, running
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-WORDS = " ".join(PAGE.split())
-SECTIONS = dict(re.findall(r"^## ([^\n]*)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
-
-
-def rows(section: str, head: str) -> list[list[str]]:
-    """The cells of the table below this head."""
-    table = re.search(rf"^\| {head} \|[^\n]*\n\|[-|]+\n((?:\|[^\n]*\n)+)", SECTIONS[section], re.MULTILINE)
-    assert table
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[1].splitlines()]
-
-
-def named(cell: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", cell)
+PAGE = Page.of("api.md", "##")
+WORDS, SECTIONS, rows = PAGE.words, PAGE.sections, PAGE.rows
 
 
 # --- routes and fields
@@ -49,7 +45,7 @@ def test_every_route_that_is_served_is_on_the_page(live: Live) -> None:
     """Read off the running server; what it says of GET is so of HEAD where a dialect does not say otherwise."""
     paths = httpx.get(f"{live.url}/openapi.json").json()["paths"]
     served = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
-    told = set(re.findall(r"`((?:GET|HEAD|POST|DELETE) /[^`]*)`", PAGE))
+    told = set(re.findall(r"`((?:GET|HEAD|POST|DELETE) /[^`]*)`", PAGE.text))
     gets = {one.replace("GET", "HEAD") for one in told if one.startswith("GET") and not re.match(r"GET /(api/|$)", one)}
     assert served == told | gets
 
@@ -65,7 +61,7 @@ def test_every_field_beside_the_dialects_has_its_row(kind: type[wire.Fields], ro
     assert told == {field.encode_name for field in msgspec.structs.fields(kind)}
 
 
-@pytest.mark.parametrize("test", sorted(set(re.findall(r"`(test_\w+\.py(?:::\w+)?)`", PAGE))))
+@pytest.mark.parametrize("test", sorted(set(re.findall(r"`(test_\w+\.py(?:::\w+)?)`", PAGE.text))))
 def test_named_tests_exist(test: str) -> None:
     file, _, name = test.partition("::")
     text = (ROOT / "tests" / "server" / file).read_text(encoding="utf-8")
@@ -98,6 +94,11 @@ def test_limits_are_the_codes() -> None:
         "a reader that takes nothing of its answer": (f"{LIMITS.stall_s:g} seconds", "the connection ends"),
         "a connection between two requests": (f"{transport.KEEP_ALIVE_S} seconds", "it ends"),
         "requests that a connection sends before they are due": (f"{transport.MOST_AHEAD}", "it ends"),
+        "a blob": (
+            f"no size, but the room on the disk, and {wire.SLOWEST_BYTES >> 10} KiB in {LIMITS.stall_s:g} seconds",
+            _statuses(StoreRefused, TooSlow),
+        ),
+        "pulls, pushes, creates, copies and blobs at a time": (f"{works.MOST_WORKS}", _statuses(Busy)),
         "connections": (
             f"{LIMITS.connections:,}, or what the system allows, if that is less",
             f"the idle ones make room; {_statuses(Busy)}",

@@ -192,14 +192,6 @@ def test_methods(live: Live) -> None:
     assert (lost.status_code, list(lost.json())) == (404, ["error"])
 
 
-def test_blobs(live: Live) -> None:
-    assert httpx.head(live.url + UNKNOWN_BLOB).status_code == 404
-    for method in ("HEAD", "POST"):
-        assert httpx.request(method, f"{live.url}/api/blobs/sha256:12").status_code == 400
-    stored = httpx.post(live.url + UNKNOWN_BLOB, content=b"\xff" * 1000)
-    assert (stored.status_code, stored.json()["error"].split(":")[0]) == (501, "blobs")
-
-
 @pytest.mark.parametrize("path", ["chat", "generate", "embed", "embeddings", "show", "pull", "push", "create", "copy"])
 def test_bodies_are_checked(path: str, live: Live) -> None:
     url = f"{live.url}/api/{path}"
@@ -292,6 +284,7 @@ def test_what_changes_nothing_is_taken(live: Live) -> None:
     assert answered(live, "/api/chat", messages=HELLO, runner="mlx")["message"]["content"] == GREETING
     account = {"insecure": True, "username": "x", "password": "y"}
     assert answered(live, "/api/pull", **account) == {"status": "success"}
+    assert "take another name" in post(live, "/api/create", model="nano", info={"context_length": 1}).json()["error"]
 
 
 # --- keep_alive

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import ollama
@@ -265,22 +264,6 @@ def test_pull_of_what_is_there(client: Any) -> None:
     assert [part.status.split()[0] for part in parts] == ["pulling", "pulling", "verifying", "writing", "success"]
     assert parts[1].completed == parts[1].total > 10**7
     assert client.pull("nano").status == "success"
-
-
-def test_verbs_of_the_library_say_that_they_are_not_there(client: Any, tmp_path: Path) -> None:
-    blob = tmp_path / "blob"
-    blob.write_bytes(b"\x00\xff" * 100_000)
-    for call in (
-        lambda: client.pull("other"),
-        lambda: client.pull("other", stream=True),
-        lambda: client.push("nano"),
-        lambda: client.create("new", from_="nano", system="x", parameters={"temperature": 1}),
-        lambda: client.copy("nano", "other"),
-        lambda: client.delete("nano"),
-        lambda: client.create_blob(blob),
-    ):
-        assert refused(501, call).split(":")[0] in ("pull", "push", "create", "copy", "delete", "blobs")
-    assert "nano:latest" in [model.model for model in client.list().models]
 
 
 def test_unknown_models(client: Any) -> None:

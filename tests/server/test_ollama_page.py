@@ -10,11 +10,12 @@ import pytest
 
 from headrace.engine import options as options_
 from headrace.engine.parameters import RANGES
-from headrace.errors import OUTCOMES, Offline, ServerFailed, Unreachable
+from headrace.errors import OUTCOMES
 from headrace.server import ollama
 from headrace.server.ollama import requests as requests
 from headrace.server.ollama.embeddings import MOST_TEXTS
 from headrace.server.wire import Fields, Limits
+from tests.pages import named
 from tests.server.live import Live
 
 ROOT = Path(__file__).parents[2]
@@ -36,10 +37,6 @@ OTHERS = {
 
 def cells(part: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines() if line.startswith("| `")]
-
-
-def named(cell: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", cell)
 
 
 def check(kind: type[Fields], told: dict[str, str]) -> None:
@@ -95,9 +92,5 @@ def test_figures() -> None:
 
 
 def test_statuses_are_those_that_are_raised() -> None:
-    """Those of a remote model's errors are for who asks one: a server's models are its own."""
     first = " ".join(re.findall(r"^\| (\d[^|]*)\|", PARTS["Errors"], re.MULTILINE))
-    ours = [
-        outcome.http_status for error, outcome in OUTCOMES.items() if error not in (Unreachable, Offline, ServerFailed)
-    ]
-    assert set(map(int, re.findall(r"\d+", first))) == set(ours)
+    assert set(map(int, re.findall(r"\d+", first))) == {outcome.http_status for outcome in OUTCOMES.values()}

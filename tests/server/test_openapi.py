@@ -51,7 +51,7 @@ def test_all_fields_of_all_bodies(document: Any, routes: list[Route]) -> None:
         for method in route.methods or ():
             operation = document["paths"][path_of(route)][method.lower()]
             content = operation.get("requestBody", {}).get("content", {})
-            if not content:
+            if "application/json" not in content:
                 continue
             bodied += 1
             assert isinstance(route.endpoint, Endpoint)

@@ -14,7 +14,9 @@ from headrace.library.home import own_store
 from headrace.library.modelfile import Modelfile
 from headrace.library.models import Library
 from headrace.library.names import Name
+from headrace.library.store import Store
 from headrace.server.shelf import Shelf
+from tests.library.stores import install
 from tests.server import process
 
 
@@ -50,6 +52,49 @@ def test_what_is_known_of_a_model_is_that_of_the_model_now() -> None:
 @pytest.mark.parametrize("name", ["../nano", str(nano.FILE), "nano/../nano", "a b", ""])
 def test_paths_are_no_names(name: str) -> None:
     assert not Shelf(library=Library.here()).has(name)
+
+
+def test_a_model_of_the_library_is_given_by_its_name() -> None:
+    make("Mine:Small", top_k=7)
+    library = Library.here()
+    shelf = Shelf(["MINE:small", "other=mine:small", f"file={nano.FILE}", "again=nano"], library)
+    assert shelf.first == "mine:small"
+    assert [name for name in shelf.fixed if name != "smollm2"] == ["nano", "mine:small", "other", "file", "again"]
+    for name in ("mine:small", "other"):
+        assert shelf.find(name).name == name
+        assert shelf.find(name).read().defaults.parameters.top_k == 7
+    make("mine:small", top_k=8)
+    assert shelf.find("other").read().defaults.parameters.top_k == 8, "it is that of the library now"
+    own_store().remove(Name.parse("mine:small"))
+    with pytest.raises(ModelNotFound, match="model 'other' not found"):
+        shelf.find("other")
+
+
+def test_those_of_other_stores_are_given_by_name_too(tmp_path: Path) -> None:
+    theirs = Store(tmp_path / "theirs", can_write=True)
+    install(theirs, "maternion/lfm2:8b", nano.FILE.read_bytes())
+    snapshot = tmp_path / "hub" / "models--a--b" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    (snapshot / "b-Q4_0.gguf").write_bytes(nano.FILE.read_bytes())
+    library = Library(own_store(), [Store(tmp_path / "theirs", can_write=False)], tmp_path / "hub")
+    shelf = Shelf(["maternion/lfm2:8b", "b=hf.co/a/b:Q4_0"], library)
+    assert [shelf.find(name).size_bytes for name in ("maternion/lfm2:8b", "b")] == [nano.FILE.stat().st_size] * 2
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("lfm2:8b", "lfm2:8b is not here yet: `headrace pull lfm2:8b` fetches it"),
+        ("b=some/model", "there is no model 'some/model': `headrace pull some/model` may fetch it"),
+        ("xyzzy", "there is no model 'xyzzy': `headrace pull xyzzy` may fetch it"),
+        ("nanoo", "there is no model 'nanoo': did you mean nano?"),
+        ("./nano", "there is no model './nano': give a file, a folder, a model's name, or NAME=MODEL"),
+    ],
+)
+def test_what_is_not_here_is_said_at_the_start(given: str, sentence: str) -> None:
+    with pytest.raises(ModelNotFound) as raised:
+        Shelf([given], Library.here())
+    assert str(raised.value).startswith(sentence)
 
 
 def test_a_server_answers_for_them() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import click
 
@@ -15,6 +18,19 @@ from headrace.cli._advice import of_flags
 from headrace.errors import OUTCOMES, HeadraceError
 
 FAILURE, INTERRUPTED = 1, 130
+PROGRAM: Final = "headrace"
+COMPLETE: Final = "_HEADRACE_COMPLETE"  # the variable in which a shell says what it wants
+
+# In the order of the help.
+SECTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "Chat": ("run", "log", "cache"),
+        "Models": ("list", "pull", "show", "create", "cp", "rm", "push", "export", "convert", "verify"),
+        "Server": ("serve", "ps", "stop"),
+        "Measuring": ("doctor", "bench"),
+        "More": ("completion", "help"),
+    }
+)
 
 
 class Commands(click.Group):
@@ -29,18 +45,45 @@ class Commands(click.Group):
         command: click.Command = import_module(f"{__name__}.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if not ctx.resilient_parsing and args[0] not in known and not args[0].startswith("-"):
+            near = " or ".join(map(repr, get_close_matches(args[0], known)))
+            ctx.fail(f"No such command {args[0]!r}.{f' Did you mean {near}?' if near else ''}")
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:  # who says nothing wants to know what there is
+            click.echo(ctx.get_help(), color=ctx.color)
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.list_commands(ctx)))
+        for title, names in SECTIONS.items():
+            commands = [(name, command) for name in names if (command := self.get_command(ctx, name))]
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), command.short_help or "") for name, command in commands])
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "-v", "--version", message="headrace %(version)s")
 def headrace() -> None:
-    """Runs Liquid AI's LFM2 mixture-of-experts models on the machine you have."""
+    """Runs Liquid AI's LFM2 mixture-of-experts models on the machine you have.
+
+    `headrace run` opens a chat with nano, which comes with it; `headrace run lfm2:8b` fetches a real model first.
+    """
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The entry point. Exit code 2 is for what the user can mend, 1 for everything else, 130 for Ctrl-C."""
+    if COMPLETE in os.environ:
+        import_module(f"{__name__}._shells").register()
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     try:
-        headrace.main(arguments, standalone_mode=False, color=False if plain else None)
+        headrace.main(arguments, PROGRAM, standalone_mode=False, color=False if plain else None)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:

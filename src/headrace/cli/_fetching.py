@@ -10,6 +10,7 @@ from headrace.cli._steps import steps
 
 if TYPE_CHECKING:
     from headrace.library.names import Name
+    from headrace.library.store import Store
 
 
 def fetch(name: Name) -> None:
@@ -19,20 +20,27 @@ def fetch(name: Name) -> None:
     from headrace.library.pull import pull
 
     store = own_store()
-    if (license_ := family.license_of(name)) and not store.has_model(name):
+    if (license_ := family.license_of(name)) and not _has(store, name):
         click.echo(f"{name} is published under the {license_}: {family.LICENSE_URL}", err=True)
     with steps() as report:
         pull(name, store, report)
     store.collect()
 
 
+def _has(store: Store, name: Name) -> bool:
+    """Whether it was fetched before; model folders go into Hugging Face's cache."""
+    from headrace.library import cached, home
+
+    return store.has_model(name) or name in cached.names(home.hub_folder().path)
+
+
 def fetch_if_missing(text: str) -> None:
     """For whoever wants to run it. A bare name that is none of the family's is taken for a mistake, not for a wish."""
     from headrace.errors import RequestInvalid
     from headrace.library import family, opening
-    from headrace.library.names import Name
+    from headrace.library.names import Name, means_a_path
 
-    if opening.exists(text) or opening.means_a_path(text):
+    if opening.exists(text) or means_a_path(text):
         return
     try:
         name = Name.parse(text)

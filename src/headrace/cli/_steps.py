@@ -30,11 +30,14 @@ def steps() -> Iterator[Report]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
         tasks: dict[str, TaskID] = {}
+        told = [""]  # whoever waits says so again and again
 
         def show(step: Step) -> None:
             name = safe(step.status)
             if step.total is None:
-                bars.console.print(name, markup=False, highlight=False)
+                if name != told[0]:
+                    bars.console.print(name, markup=False, highlight=False)
+                told[0] = name
                 return
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=step.total)

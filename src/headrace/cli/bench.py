@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from headrace.cli import _completing
 from headrace.cli._progress import progress
 from headrace.errors import RequestInvalid
 
@@ -30,8 +31,8 @@ def names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str
     return (None,) if value is None else tuple(value.split(","))
 
 
-@click.command("bench")
-@click.argument("model", required=False)
+@click.command("bench", short_help="Measure how fast a model runs here.")
+@click.argument("model", required=False, shell_complete=_completing.models)
 @click.option("--prefill", callback=numbers, default="512", show_default=True, help="Prompt lengths, in tokens.")
 @click.option("--depth", callback=numbers, default="0", show_default=True, help="Tokens that are there already.")
 @click.option("--sequences", callback=numbers, default="1", show_default=True, help="Sequences that decode together.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headrace import nano
+from headrace.cli import _completing
 from headrace.cli._display import safe
 from headrace.cli._form import read_system
 from headrace.cli.run import NUM_CTX, RUNTIME, SYSTEM, TOOLS, options
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 COLUMNS = ("NAME", "MODEL", "TOKENS", "SIZE", "SAVED")
 
 
-@click.group("cache")
+@click.group("cache", short_help="Keep the beginning of a prompt, computed once.")
 def command() -> None:
     """Keep the beginning of a prompt, a long system prompt or many tools, computed once and loaded ever after.
 
@@ -32,9 +33,15 @@ def command() -> None:
     """
 
 
-@command.command("save")
+@command.command("save", short_help="Compute the beginning of a prompt, and save it.")
 @click.argument("name")
-@click.option("--model", default=nano.NAME, show_default=True, help="A model as `run` knows them.")
+@click.option(
+    "--model",
+    default=nano.NAME,
+    show_default=True,
+    shell_complete=_completing.models,
+    help="A model as `run` knows them.",
+)
 @options(*SYSTEM, *TOOLS, NUM_CTX, *RUNTIME)
 @click.option("-f", "former", hidden=True, help="What --system-file was called before.")
 def save(
@@ -80,7 +87,7 @@ def save(
     click.echo(f"Saved {saved.tokens} tokens of {saved.name} as {name} ({human_size(path.stat().st_size)}).")
 
 
-@command.command("list")
+@command.command("list", short_help="List the saved caches.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(as_json: bool) -> None:
     """List the saved caches: model, tokens, size, date.
@@ -98,7 +105,7 @@ def list_(as_json: bool) -> None:
         click.echo("No cache is saved: `headrace cache save NAME` saves one.", err=True)
 
 
-@command.command("show")
+@command.command("show", short_help="Describe a cache, after reading all of it.")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, as_json: bool) -> None:
@@ -128,7 +135,7 @@ def show(name: str, as_json: bool) -> None:
     click.echo("\n".join(safe(f"{title:<18}{value}") for title, value in rows.items()))
 
 
-@command.command("rm")
+@command.command("rm", short_help="Delete a cache.")
 @click.argument("name")
 def remove(name: str) -> None:
     """Delete the cache NAME."""

@@ -10,7 +10,7 @@ from headrace.cli._progress import progress
 from headrace.errors import RequestInvalid
 
 
-@click.command("convert")
+@click.command("convert", short_help="Make a GGUF file of a model folder, quantised or not.")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
 @click.option(

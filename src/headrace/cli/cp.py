@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from headrace.cli import _completing
 
-@click.command("cp")
-@click.argument("source")
+
+@click.command("cp", short_help="Give a model another name, too.")
+@click.argument("source", shell_complete=_completing.own_models)
 @click.argument("destination")
 def command(source: str, destination: str) -> None:
     """Give the model SOURCE the name DESTINATION, too. It takes no room; what had that name loses it."""

@@ -7,16 +7,22 @@ from typing import Any
 
 import click
 
+from headrace.cli import _completing
 from headrace.cli._steps import steps
 from headrace.errors import RequestInvalid
 
 
-@click.command("create")
+@click.command("create", short_help="Make a model from a Modelfile, or from flags.")
 @click.argument("model")
 @click.option(
     "-f", "--file", type=click.Path(path_type=Path), help="The Modelfile (default: Modelfile, if it is here)."
 )
-@click.option("--from", "source", help="In place of a Modelfile: a GGUF file, a model folder, or a model's name.")
+@click.option(
+    "--from",
+    "source",
+    shell_complete=_completing.models,
+    help="In place of a Modelfile: a GGUF file, a model folder, or a model's name.",
+)
 @click.option(
     "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="A default, such as temperature=0.3."
 )

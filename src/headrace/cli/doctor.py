@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COLUMNS = ("MODEL", "SIZE", "MEMORY AT 4K", "AT 32K", "FITS", "ANSWERS AT ABOUT", "READS AT ABOUT")
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Say what this machine can do, and what is set up wrongly.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:

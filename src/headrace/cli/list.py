@@ -12,7 +12,7 @@ from headrace.cli._table import table
 from headrace.cli.show import human_size
 
 
-@click.command("list")
+@click.command("list", short_help="List the models that are here, or those to pull.")
 @click.option("--available", is_flag=True, help="List the published models of the family instead, and what each takes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(available: bool, as_json: bool) -> None:
@@ -24,7 +24,8 @@ def command(available: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif available:
-        click.echo(table(("NAME", "SIZE", "MEMORY AT 4K", "AT 32K", "FROM", "LICENSE"), list(map(_offer, rows))))
+        click.echo(table(("NAME", "SIZE", "MEMORY AT 4K", "AT 32K", "FROM"), list(map(_offer, rows))))
+        click.echo(f"\nLicence: {', '.join(dict.fromkeys(row['license'] for row in rows))}")
     else:
         click.echo(table(("NAME", "SIZE", "FROM", "MODIFIED", ""), list(map(_line, rows))))
 
@@ -52,12 +53,11 @@ def _installed() -> list[dict[str, Any]]:
     from headrace.errors import ModelNotFound
 
     rows = []
-    for name in (nano.NAME, *packaged.MODELS):
+    for name in (nano.NAME, *packaged.installed()):
         try:
-            path = checkpoint.always_there(name)
-        except ModelNotFound:
+            path = checkpoint.find(name)
+        except ModelNotFound:  # nano, where an installation is damaged
             continue
-        assert path is not None
         modified = datetime.fromtimestamp(path.stat().st_mtime).astimezone().isoformat(timespec="seconds")
         rows.append(
             {
@@ -93,4 +93,4 @@ def _line(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _offer(row: dict[str, Any]) -> tuple[str, ...]:
     memory = [human_size(size) for size in row["memory_bytes"].values()]
-    return row["name"], human_size(row["size_bytes"]), *memory, row["source"], row["license"]
+    return row["name"], human_size(row["size_bytes"]), *memory, row["source"]

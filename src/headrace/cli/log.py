@@ -25,7 +25,7 @@ TITLE_WIDTH: Final = 50
 FENCE: Final = 3
 
 
-@click.command("log")
+@click.command("log", short_help="List, print, search or delete past conversations.")
 @click.argument("words", nargs=-1, metavar="[ID|NAME | rm ID|NAME...]")
 @click.option("-n", "--number", type=click.IntRange(0), default=20, show_default=True, help="List so many; 0 is all.")
 @click.option("--search", metavar="TEXT", help="List those with TEXT somewhere in them.")

@@ -20,7 +20,7 @@ UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 UNKNOWN: Final = "-"  # to Ollama's own server
 
 
-@click.command("ps")
+@click.command("ps", short_help="List the models that a server has loaded.")
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(host: str | None, api_key: str | None, as_json: bool) -> None:

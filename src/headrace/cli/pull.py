@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from headrace.cli import _completing
 from headrace.cli._fetching import fetch
 
 
-@click.command("pull")
-@click.argument("model")
+@click.command("pull", short_help="Fetch a model from its registry.")
+@click.argument("model", shell_complete=_completing.models_to_pull)
 @click.option("--insecure", is_flag=True, help="Allow http:// before the registry's host: unencrypted.")
 def command(model: str, insecure: bool) -> None:
     """Fetch MODEL, or what of it is new, and check it.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from headrace.cli import _completing
 from headrace.cli._steps import steps
 
 
-@click.command("push")
-@click.argument("model")
+@click.command("push", short_help="Send a model to a registry.")
+@click.argument("model", shell_complete=_completing.own_models)
 @click.option("--insecure", is_flag=True, help="Allow http:// before the registry's host: unencrypted.")
 def command(model: str, insecure: bool) -> None:
     """Send MODEL to the registry that its name speaks of: `headrace cp` gives it such a name.

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
+from headrace.cli import _completing
 from headrace.cli.show import human_size
+from headrace.errors import ModelNotFound, StoreRefused
+
+if TYPE_CHECKING:
+    from headrace.library.names import Name
 
 
-@click.command("rm")
-@click.argument("models", nargs=-1, required=True)
+@click.command("rm", short_help="Remove models.")
+@click.argument("models", nargs=-1, required=True, shell_complete=_completing.own_models)
 def command(models: tuple[str, ...]) -> None:
     """Take MODELS away, and the files that they alone have. What Ollama or Hugging Face's libraries keep stays."""
     from headrace.library.home import own_store
@@ -16,6 +23,25 @@ def command(models: tuple[str, ...]) -> None:
 
     store = own_store()
     for name in map(Name.parse, models):
-        freed = store.remove(name)
+        try:
+            freed = store.remove(name)
+        except ModelNotFound:
+            _check_ours(name)
+            raise
         click.echo(f"Removed {name}: {human_size(freed)} are free again.")
     store.collect()
+
+
+def _check_ours(name: Name) -> None:
+    """Raises StoreRefused for a model that is here, and that others look after."""
+    from headrace import nano, packaged
+    from headrace.library.models import OLLAMA, Library
+
+    if str(name).lower() in (nano.NAME, *packaged.MODELS):
+        raise StoreRefused(f"{name} comes with Headrace, or with a Python package beside it, and stays")
+    for one in Library.here().listed():
+        if one.name == name:
+            keeper, way = (
+                ("Ollama", f"`ollama rm {name}`") if one.origin == OLLAMA else ("Hugging Face", "`hf cache rm`")
+            )
+            raise StoreRefused(f"{name} is kept by {keeper}, and is not Headrace's to take away: {way} does that")

@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from headrace import nano
+from headrace.cli import _completing
 from headrace.cli._attached import read_files
 from headrace.cli._display import safe
 from headrace.cli._form import read_form, read_system
@@ -43,7 +44,7 @@ SAMPLING = (
 
 SYSTEM = (
     click.option("--system", metavar="TEXT", help="What the model is told before the conversation."),
-    click.option("--system-file", metavar="FILE", help="The same from a file."),
+    click.option("--system-file", metavar="FILE", shell_complete=_completing.files, help="The same from a file."),
 )
 TOOLS = (
     click.option("--tools", type=click.Choice(["builtin", "none"]), help="Offer the built-in tools (nano: by itself)."),
@@ -112,11 +113,17 @@ def sampling_options(command: Command) -> Command:
     return options(*SAMPLING)(command)
 
 
-@click.command("run")
-@click.argument("model", required=False)
+@click.command("run", short_help="Chat with a model, or ask it one question.")
+@click.argument("model", required=False, shell_complete=_completing.models_to_run)
 @click.argument("prompt", required=False)
 @click.option(
-    "-f", "--file", "files", multiple=True, metavar="FILE", help="Put this text file before the prompt (repeatable)."
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    shell_complete=_completing.files,
+    help="Put this text file before the prompt (repeatable).",
 )
 @click.option("--continue", "latest", is_flag=True, help="Go on with the last conversation, and with its model.")
 @click.option(
@@ -136,8 +143,16 @@ def sampling_options(command: Command) -> Command:
 )
 @API_KEY
 @options(*SYSTEM)
-@click.option("--format", "format_", metavar="json|FILE", help="Answer with JSON; FILE holds the schema that it fits.")
-@click.option("--grammar", metavar="FILE", help="Answer by a grammar: FILE.gbnf or FILE.lark.")
+@click.option(
+    "--format",
+    "format_",
+    metavar="json|FILE",
+    shell_complete=_completing.files,
+    help="Answer with JSON; FILE holds the schema that it fits.",
+)
+@click.option(
+    "--grammar", metavar="FILE", shell_complete=_completing.files, help="Answer by a grammar: FILE.gbnf or FILE.lark."
+)
 @options(*TOOLS)
 @click.option("--trust-tools", is_flag=True, help="Run the tools of --tool without asking.")
 @click.option(
@@ -159,6 +174,7 @@ def sampling_options(command: Command) -> Command:
 @click.option(
     "--draft",
     metavar="lookup|none|MODEL",
+    shell_complete=_completing.models,
     default="lookup",
     help="Where guesses of the next tokens come from, which make answers faster and never change them: the text so far "
     "(lookup, the default) or a small MODEL of the same vocabulary.",

@@ -9,8 +9,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from headrace import nano, packaged
+from headrace.cli import _completing
 from headrace.cli.run import NUM_CTX, RUNTIME, duration_s, options, set_by, size_bytes
 from headrace.keys import Key, read_keys
+from headrace.library.names import means_a_path, path_of
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 11434
 
@@ -23,7 +26,27 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
     return size_bytes(text, parameter.opts[0]) or 0
 
 
-@click.command("serve")
+class Models(click.types.StringParamType):
+    """Paths and names, of which a variable has several with : between them."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """What follows the name of a model, and is no path, is its tag."""
+        found: list[str] = []
+        for piece in rv.split(":"):
+            if found and _is_a_name(piece) and _is_a_name(found[-1].partition("=")[2] or found[-1]):
+                found[-1] += f":{piece}"
+            else:
+                found.append(piece)
+        return list(filter(None, found))
+
+
+def _is_a_name(text: str) -> bool:
+    """One without a tag, that is a tag, or a name that may have one: nano has none."""
+    is_path = means_a_path(text) or path_of(text) is not None
+    return bool(text) and not is_path and ":" not in text and text.lower() not in (nano.NAME, *packaged.MODELS)
+
+
+@click.command("serve", short_help="Serve models to clients of Ollama's and OpenAI's API.")
 @click.option(
     "--host",
     metavar="ADDRESS",
@@ -43,10 +66,11 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
 @click.option(
     "--model",
     "models",
-    type=click.Path(),  # of which a variable has several with : between them
+    type=Models(),
     multiple=True,
-    metavar="[NAME=]PATH",
-    help="Serve this file or folder, too (repeatable).",
+    metavar="[NAME=]MODEL",
+    shell_complete=_completing.models,
+    help="Serve this, too (repeatable): a file, a folder, a model of the library by its name.",
     **set_by("MODEL"),
 )
 @NUM_CTX
@@ -86,6 +110,7 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
 @click.option(
     "--api-key-file",
     metavar="FILE",
+    shell_complete=_completing.files,
     help="Keys, one on each line, with infer or manage behind it.",
     **set_by("API_KEY_FILE"),
 )

@@ -6,11 +6,12 @@ import contextlib
 
 import click
 
+from headrace.cli import _completing
 from headrace.cli._server import server_options, url_from
 
 
-@click.command("stop")
-@click.argument("model")
+@click.command("stop", short_help="Make a server unload a model.")
+@click.argument("model", shell_complete=_completing.names_of_models)
 @server_options
 def command(model: str, host: str | None, api_key: str | None) -> None:
     """Unload MODEL at a running server, Headrace's or Ollama's, when what it answers now has ended."""

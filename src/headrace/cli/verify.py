@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from headrace.cli import _completing
 from headrace.cli._progress import progress
 
+if TYPE_CHECKING:
+    from headrace.library.names import Name
 
-@click.command("verify")
-@click.argument("models", nargs=-1)
-def command(models: tuple[str, ...]) -> None:
+
+@click.command("verify", short_help="Check that the files of models are undamaged.")
+@click.argument("models", nargs=-1, shell_complete=_completing.own_models)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(models: tuple[str, ...], as_json: bool) -> None:
     """Read all files of MODELS (default: of all that Headrace keeps), and compare them with their digests.
 
     What is damaged is taken away, so that `headrace pull` fetches it anew; the command then ends with 1.
@@ -19,13 +26,32 @@ def command(models: tuple[str, ...]) -> None:
     from headrace.library.home import own_store
     from headrace.library.names import Name
 
-    store, damaged = own_store(), False
-    for name in [*map(Name.parse, models)] or store.names():
-        wrong = store.verify(name, progress(str(name)))
-        for layer, problem in wrong:
-            click.echo(f"{name}: its {layer.kind} ({layer.digest}) is damaged, and taken away: {problem}")
-            store.drop(layer)
-        damaged = damaged or bool(wrong)
-        if not wrong:
-            click.echo(f"{name} is whole.")
-    sys.exit(1 if damaged else 0)
+    rows = list[dict[str, Any]]()
+    for name in [*map(Name.parse, models)] or own_store().names():
+        rows.append(_verified(name))
+        if not as_json:
+            click.echo(_lines(rows[-1]))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    sys.exit(1 if any(row["damaged"] for row in rows) else 0)
+
+
+def _verified(name: Name) -> dict[str, Any]:
+    """Plain JSON values: which parts of the model are damaged, and were taken away."""
+    from headrace.library.home import own_store
+
+    store = own_store()
+    damaged = store.verify(name, progress(str(name)))
+    for layer, _ in damaged:
+        store.drop(layer)
+    parts = [{"kind": layer.kind, "digest": layer.digest, "problem": problem} for layer, problem in damaged]
+    return {"name": str(name), "whole": not parts, "damaged": parts}
+
+
+def _lines(row: dict[str, Any]) -> str:
+    if row["whole"]:
+        return f"{row['name']} is whole."
+    parts = [
+        f"its {one['kind']} ({one['digest']}) is damaged, and taken away: {one['problem']}" for one in row["damaged"]
+    ]
+    return "\n".join(f"{row['name']}: {part}" for part in parts)

@@ -58,6 +58,21 @@ def cached(hub: Path) -> Iterator[Cached]:
             yield from _models(Name(HUGGING_FACE, found[1], found[2]), _snapshot(repository))
 
 
+def names(hub: Path) -> Iterator[Name]:
+    """The same by their names alone, of whatever family: quick, and without a look into the files."""
+    for repository in _entries(hub):
+        if found := _REPOSITORY.fullmatch(repository.name):
+            with suppress(RequestInvalid, OSError):
+                yield from _names(Name(HUGGING_FACE, found[1], found[2]), _snapshot(repository))
+
+
+def _names(name: Name, snapshot: Path) -> Iterator[Name]:
+    if any(file.suffix == ".safetensors" for file in _entries(snapshot)):
+        yield name
+    for tagged, _, _ in _tagged(name, snapshot):
+        yield tagged
+
+
 def _snapshot(repository: Path) -> Path:
     """The one that `main` means, else the newest. Raises FileNotFoundError where there is none."""
     snapshots = [entry for entry in _entries(repository / "snapshots") if entry.is_dir()]
@@ -76,13 +91,20 @@ def _models(name: Name, snapshot: Path) -> Iterator[Cached]:
     if any(file.suffix == ".safetensors" for file in files) and _model_type(snapshot) in known:
         wanted = [file for file in files if not file.is_dir() and file.suffix != ".gguf"]
         yield _cached(name, snapshot, wanted, license_)
-    ours, tags = {None, *(module.GGUF_ARCHITECTURE for module in known.values())}, set[str]()
+    ours = {None, *(module.GGUF_ARCHITECTURE for module in known.values())}
+    for tagged, first, parts in _tagged(name, snapshot):
+        if _architecture(first) in ours:
+            yield _cached(tagged, first, parts, license_)
+
+
+def _tagged(name: Name, snapshot: Path) -> Iterator[tuple[Name, Path, list[Path]]]:
+    """Each GGUF model under its tag, of which no two are the same; and its files."""
+    tags = set[str]()
     for first, parts in _ggufs(snapshot):
         tag = _tag(first) if _tag(first) not in tags else first.name
         tags.add(tag)
         with suppress(RequestInvalid):  # a file whose name can be no tag
-            if _architecture(first) in ours:
-                yield _cached(replace(name, tag=tag), first, parts, license_)
+            yield replace(name, tag=tag), first, parts
 
 
 def _cached(name: Name, path: Path, files: Iterable[Path], license_: Path | None) -> Cached:

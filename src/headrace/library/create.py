@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from headrace.errors import FileInvalid, RequestInvalid
 from headrace.library import family
-from headrace.library.files import read_object
+from headrace.library.files import read_object, watched
 from headrace.library.manifest import CONFIG, JINJA, OLLAMA, Layer, Manifest, build
 from headrace.library.modelfile import Modelfile, checked
 from headrace.library.models import Library
@@ -48,7 +48,7 @@ def create(
     if bool(files) == bool(modelfile.source):
         raise RequestInvalid("a model is created from one thing: give `from`, or `files`")
     with store.writing() as session:
-        work = Work(store, session, report)
+        work = Work(store, session, watched(report))
         if files:
             base = _Base.of(*bring_blobs(work, files, name.model, quantize))
         elif isinstance(found := find(modelfile.source, folder), Path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,7 +25,7 @@ from headrace import checkpoint, models
 from headrace.checkpoint import Checkpoint
 from headrace.defaults import GENERATION_CONFIG_NAMES
 from headrace.errors import FileInvalid, RequestInvalid, Unsupported
-from headrace.library.files import PIECE_BYTES, silent
+from headrace.library.files import PIECE_BYTES, is_the_watchers, silent, watched
 from headrace.library.manifest import is_digest
 from headrace.library.models import Found
 from headrace.models.llama import ROPE_FACTORS
@@ -39,27 +40,59 @@ from headrace.weights.tensor import Tensor
 FORMATS: Final = ("gguf", "safetensors")
 FLOATS: Final = ("f32", "bf16", "f16")  # for what is quantised
 PIECE: Final = 1 << 22  # weights that are written at a time
+_TEXTS: Final = (
+    *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
+    *("LICENSE", "model.safetensors.index.json"),
+)
+_WEIGHTS: Final = re.compile(r"model(-[0-9]{5}-of-[0-9]{5})?\.safetensors")
 _DTYPES: Final = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 Progress = Callable[[int, int], None]  # bytes written, bytes in all
 
 
 def export(
-    found: Found, destination: Path, form: str = "gguf", floats: str = "f32", progress: Progress = silent
+    found: Found,
+    destination: Path,
+    form: str = "gguf",
+    floats: str = "f32",
+    progress: Progress = silent,
+    *,
+    force: bool = False,
 ) -> None:
-    """Writes `destination`, complete or not at all; it may not exist. `form` is one of FORMATS, `floats` of FLOATS.
+    """Writes `destination`, complete or not at all. `form` is one of FORMATS, `floats` of FLOATS.
 
-    Raises RequestInvalid, Unsupported for what the form cannot hold, FileInvalid for a file that is damaged.
+    It may not exist, but as an empty folder where one is wanted; with `force` it may be a file, or a folder of what an
+    export writes, and is replaced.
+    `progress` is called in this thread; what it raises ends the export. Raises RequestInvalid, Unsupported for what the
+    form cannot hold, FileInvalid for a file that is damaged.
     """
     for name, value, known in (("format", form, FORMATS), ("floats", floats, FLOATS)):
         if value not in known:
             raise RequestInvalid(f"{name} is {value!r} but should be one of {', '.join(known)}")
-    if destination.exists():
-        raise RequestInvalid(f"{destination} exists: give a name that is free")
+    _check_free(destination, form, force)
     if form == "gguf":
-        _export_gguf(found, destination, progress)
+        _export_gguf(found, destination, watched(progress))
     else:
-        _export_folder(found, destination, floats.upper(), progress)
+        _export_folder(found, destination, floats.upper(), watched(progress))
+
+
+def _check_free(destination: Path, form: str, force: bool) -> None:
+    """Raises RequestInvalid for what is not to be written over: `force` is no leave to take anything else away."""
+    is_folder = destination.is_dir()
+    if not destination.exists() or (is_folder and form == "safetensors" and not any(destination.iterdir())):
+        return
+    if not force:
+        raise RequestInvalid(f"{destination} exists: give a name that is free")
+    if is_folder != (form == "safetensors"):
+        kind = "a folder" if is_folder else "a file"
+        raise RequestInvalid(f"{destination} is {kind}, which {form} is not: give another name")
+    if is_folder and (others := [one.name for one in destination.iterdir() if not _is_ours(one)]):
+        raise RequestInvalid(f"{destination} has more than a model in it ({min(others)}): give another name")
+
+
+def _is_ours(file: Path) -> bool:
+    """By the name of a file in a folder that an export wrote."""
+    return file.is_file() and (file.name in _TEXTS or _WEIGHTS.fullmatch(file.name) is not None)
 
 
 @contextmanager
@@ -69,9 +102,24 @@ def _whole(destination: Path) -> Iterator[Path]:
         with TemporaryDirectory(prefix=f"{destination.name}.", suffix=".part", dir=destination.parent) as folder:
             part = Path(folder) / destination.name
             yield part
-            part.replace(destination)
+            _put(part, destination, Path(folder) / f"{destination.name}.old")
     except OSError as error:
+        if is_the_watchers(error):
+            raise
         raise RequestInvalid(f"{destination} cannot be written ({error.strerror}): give another place") from None
+
+
+def _put(part: Path, destination: Path, old: Path) -> None:
+    """A folder that is there, which no rename writes over, is `old` for a moment."""
+    if not destination.is_dir():
+        part.replace(destination)
+        return
+    destination.replace(old)
+    try:
+        part.replace(destination)
+    except OSError:
+        old.replace(destination)
+        raise
 
 
 # --- GGUF

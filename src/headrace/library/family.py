@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from headrace import shapes
 from headrace.library.names import HUGGING_FACE, Name
-from headrace.shapes import FAMILY, FAMILY_25, Member
+
+if TYPE_CHECKING:
+    from headrace.shapes import Member
 
 WINDOWS: Final = (4096, 32_768)  # tokens, for which the memory is worked out
 OWNER: Final = "LiquidAI"  # at Hugging Face
@@ -17,19 +18,19 @@ QUANT: Final = "Q4_0"  # with an embedding in Q6_K: what runs fastest on a CPU
 LICENSE: Final = "LFM Open License v1.0"
 LICENSE_URL: Final = "https://www.liquid.ai/lfm-license"
 
-# Short name -> repository of its GGUF files, and its shape. LFM2.5-230M is left out: its layers are not published.
+# Short name -> repository of its GGUF files. LFM2.5-230M is left out: its layers are not published.
 _TABLE: Final = (
-    ("lfm2:350m", "LFM2-350M", FAMILY["lfm2:350m"]),
-    ("lfm2:700m", "LFM2-700M", FAMILY["lfm2:700m"]),
-    ("lfm2:1.2b", "LFM2-1.2B", FAMILY["lfm2:1.2b"]),
-    ("lfm2:2.6b", "LFM2-2.6B", FAMILY["lfm2:2.6b"]),
-    ("lfm2:8b", "LFM2-8B-A1B", FAMILY["lfm2:8b"]),
-    ("lfm2:24b", "LFM2-24B-A2B", FAMILY["lfm2:24b"]),
-    ("lfm2.5:350m", "LFM2.5-350M", FAMILY_25["lfm2.5:350m"]),
-    ("lfm2.5:1.2b", "LFM2.5-1.2B-Instruct", FAMILY_25["lfm2.5:1.2b"]),
-    ("lfm2.5:1.2b-thinking", "LFM2.5-1.2B-Thinking", FAMILY_25["lfm2.5:1.2b"]),
-    ("lfm2.5:2.6b", "LFM2.5-2.6B", FAMILY_25["lfm2.5:2.6b"]),
-    ("lfm2.5:8b", "LFM2.5-8B-A1B", FAMILY_25["lfm2.5:8b"]),
+    ("lfm2:350m", "LFM2-350M"),
+    ("lfm2:700m", "LFM2-700M"),
+    ("lfm2:1.2b", "LFM2-1.2B"),
+    ("lfm2:2.6b", "LFM2-2.6B"),
+    ("lfm2:8b", "LFM2-8B-A1B"),
+    ("lfm2:24b", "LFM2-24B-A2B"),
+    ("lfm2.5:350m", "LFM2.5-350M"),
+    ("lfm2.5:1.2b", "LFM2.5-1.2B-Instruct"),
+    ("lfm2.5:1.2b-thinking", "LFM2.5-1.2B-Thinking"),
+    ("lfm2.5:2.6b", "LFM2.5-2.6B"),
+    ("lfm2.5:8b", "LFM2.5-8B-A1B"),
 )
 
 
@@ -44,15 +45,21 @@ class Available:
 
     @property
     def parameters(self) -> int:
+        from headrace import shapes  # NumPy: not needed to know a name
+
         return shapes.parameters(self.shape)
 
     @property
     def size_bytes(self) -> int:
         """Of the weights: the file has two or three megabytes more."""
+        from headrace import shapes
+
         return shapes.weights_bytes(self.shape)
 
     @property
     def memory_bytes(self) -> dict[int, int]:
+        from headrace import shapes
+
         return {window: self.size_bytes + shapes.cache_bytes(self.shape, window) for window in WINDOWS}
 
     @property
@@ -62,14 +69,22 @@ class Available:
 
 def available() -> Iterator[Available]:
     """The whole table, in order."""
-    for short, title, shape in _TABLE:
-        source = Name(HUGGING_FACE, OWNER, f"{title}-GGUF", QUANT)
-        yield Available(Name.parse(short), title, source, shape)
+    from headrace.shapes import FAMILY, FAMILY_25
+
+    known = {**FAMILY, **FAMILY_25}
+    for (name, source), (_, title) in zip(sources().items(), _TABLE, strict=True):
+        shape = known[str(name).removesuffix("-thinking")]  # which is of its sibling's
+        yield Available(name, title, source, shape)
+
+
+def sources() -> dict[Name, Name]:
+    """Each short name, and where its model is fetched from."""
+    return {Name.parse(short): Name(HUGGING_FACE, OWNER, f"{title}-GGUF", QUANT) for short, title in _TABLE}
 
 
 def source(name: Name) -> Name:
     """Where the model of a short name is fetched from; any other name is its own source."""
-    return next((one.source for one in available() if one.name == name), name)
+    return sources().get(name, name)
 
 
 def license_of(name: Name) -> str | None:

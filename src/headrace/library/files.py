@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, ParamSpec
 
 from headrace.errors import FileInvalid, StoreRefused
 
@@ -25,11 +25,32 @@ _ADVICE = (
     ((errno.ENOLCK, errno.ENOTSUP), "put the library on a disk that has file locks, with HEADRACE_HOME"),
 )
 
+_WATCHER: Final = "raised by whoever watches how far it has come"
+
+P = ParamSpec("P")
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
 def silent(done: int, total: int) -> None:
     """For whoever does not watch."""
+
+
+def watched(tell: Callable[P, None]) -> Callable[P, None]:
+    """The same, of which `disk_errors` lets pass what it raises: a terminal that is gone is no fault of the disk's."""
+
+    def told(*given: P.args, **named: P.kwargs) -> None:
+        try:
+            tell(*given, **named)
+        except OSError as error:
+            error.add_note(_WATCHER)
+            raise
+
+    return told
+
+
+def is_the_watchers(error: OSError) -> bool:
+    """Whether it comes out of what `watched` was given."""
+    return _WATCHER in getattr(error, "__notes__", ())
 
 
 @contextmanager
@@ -38,6 +59,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if is_the_watchers(error):
+            raise
         place = error.filename2 or error.filename or path  # where something was to go, else what it was
         if error.errno in _NO_ROOM:
             raise StoreRefused(

@@ -12,13 +12,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
+from headrace import nano, packaged
 from headrace.engine import options
 from headrace.errors import FileInvalid, HeadraceError, ModelNotFound, RequestInvalid, StoreRefused, Unsupported
-from headrace.library import family, home
+from headrace.library import family, home, modelfile
 from headrace.library.cached import Cached, cached
 from headrace.library.files import disk_errors, read_object, read_small
 from headrace.library.manifest import Layer, Manifest
-from headrace.library.names import TAG, Name
+from headrace.library.names import HOST, NAMESPACE, TAG, Name
 from headrace.library.store import Store
 from headrace.models import architectures
 from headrace.preset import Preset
@@ -26,6 +27,8 @@ from headrace.preset import Preset
 OURS: Final = "headrace"
 OLLAMA: Final = "ollama"
 HUGGING_FACE: Final = "hugging face"
+INSTALLED: Final = "installed"  # with Headrace, or by a package beside it
+FILE: Final = "file"  # or a folder, wherever it lies
 
 LARGEST_TEXT: Final = 4 << 20  # bytes of a template, a licence, a system message
 MOST_MESSAGES: Final = 10_000
@@ -54,16 +57,18 @@ class Known:
 class Found:
     """A model that can be loaded: `path` is a GGUF file, whatever its name, or a folder of safetensors.
 
-    `template` is that of the manifest as it is, Go's in a model of Ollama's: it is shown and pushed, and never used.
+    `name` is a path where it was asked for by that. `template` is that of the manifest as it is, Go's in a model of
+    Ollama's: it is shown and pushed, and never used.
     """
 
-    name: Name
+    name: Name | Path
     origin: str
     path: Path
     preset: Preset
     licenses: tuple[str, ...] = ()
     template: bytes | None = None
     manifest: Manifest | None = None
+    modified: datetime | None = None  # when its name was given, where it has a manifest
 
 
 class Library:
@@ -109,14 +114,17 @@ class Library:
         return _of_cache(exact[0]) if exact else None
 
     def _not_found(self, name: Name) -> str:
-        known = [str(one.name) for one in self.listed()]
-        known += [str(one.name) for one in family.available()]
+        if name in family.sources():
+            return f"{name} is not here yet: `headrace pull {name}` fetches it, `headrace list` shows those that are"
+        known = [nano.NAME, *packaged.installed()]
+        known += map(str, [*(one.name for one in self.listed()), *family.sources()])
         near = get_close_matches(str(name).lower(), sorted({one.lower() for one in known}), n=MOST_NEAR)
         near = [one for one in dict.fromkeys(known) if one.lower() in near]
         hint = f"did you mean {' or '.join(near)}? " if near else ""
+        pull = f"`headrace pull {name}` may fetch it, " if _names_its_owner(name) or not near else ""
         return (
-            f"there is no model {str(name)!r}: {hint}`headrace list` shows those that are here, and with --available "
-            "those that can be pulled; a GGUF file or a model folder can be given, too"
+            f"there is no model {str(name)!r}: {hint}{pull}`headrace list` shows those that are here, and with "
+            "--available those that can be pulled; a GGUF file or a model folder can be given, too"
         )
 
     def _ours(self) -> Iterator[Known]:
@@ -167,7 +175,18 @@ def _read(store: Store, name: Name) -> Found:
         licenses=tuple(texts.all("license")),
         template=texts.last_bytes("template"),
         manifest=manifest,
+        modified=store.modified(name),
     )
+
+
+def requires(found: Found) -> str | None:
+    """The version of Ollama that its config asks for."""
+    with suppress(RequestInvalid, FileInvalid, OSError):
+        if found.manifest is not None and found.manifest.config is not None:
+            config = found.path.parent / found.manifest.config.digest.replace(":", "-")
+            if isinstance(said := read_object(config, LARGEST_TEXT).get("requires"), str):
+                return modelfile.version(said)
+    return None
 
 
 class _Texts:
@@ -258,6 +277,11 @@ def _may_run(store: Store, name: Name) -> bool:
 
 def _gguf_architectures() -> Iterable[str]:
     return [module.GGUF_ARCHITECTURE for module in architectures().values()]
+
+
+def _names_its_owner(name: Name) -> bool:
+    """What a bare name means at a registry nobody can tell; it is more likely one of the names that are near."""
+    return (name.host, name.namespace.lower()) != (HOST, NAMESPACE)
 
 
 def _matches(one: Name, wanted: Name) -> bool:

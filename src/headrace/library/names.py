@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import total_ordering
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from headrace.errors import RequestInvalid
@@ -112,6 +112,20 @@ class Name:
 
     def __hash__(self) -> int:
         return hash(self.key)
+
+
+def means_a_path(text: str) -> bool:
+    """Whether nobody who writes this means a name."""
+    return text.startswith((".", "/", "~")) or text.lower().endswith((".gguf", ".panels", ".safetensors"))
+
+
+def path_of(text: str) -> Path | None:
+    """What lies there as a file or a folder; a text may be too long for a path, or begin with the ~ of nobody."""
+    try:
+        path = Path(text).expanduser()
+        return path if path.exists() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
 
 
 def canonical_host(host: str) -> str:

@@ -7,11 +7,12 @@ and nothing that is not whole can be found under a name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
-from headrace.errors import FileInvalid, Forbidden, ModelNotFound, RequestInvalid, Unsupported, UserError
+from headrace.errors import Busy, FileInvalid, Forbidden, ModelNotFound, RequestInvalid, Unsupported, UserError
 from headrace.library import family, hub, room
+from headrace.library.files import watched
 from headrace.library.manifest import Layer, Manifest, parse
 from headrace.library.names import TAG, Name
 from headrace.library.progress import Progress, Report, short, unwatched
@@ -23,6 +24,7 @@ from headrace.library.writing import Writing
 MODELS: Final = ("model", "tensor")  # kinds of layers, of which a model has one at least
 MOST_AT_ONCE: Final = 100  # blobs: each has two files open, and a process may often have no more than 1024
 SHOWN_BYTES: Final = 64 << 20  # checked, between two reports
+WAITING_S: Final = 1.0  # for another pull, between two reports
 
 
 def pull(name: Name, store: Store, report: Report = unwatched, options: Options = DEFAULTS) -> Manifest | None:
@@ -33,7 +35,7 @@ def pull(name: Name, store: Store, report: Report = unwatched, options: Options 
     what it raises ends the pull. Raises Offline, Unreachable, Forbidden, ModelNotFound, RequestInvalid, Unsupported,
     FileInvalid, StoreRefused, ServerFailed.
     """
-    source = family.source(name)
+    source, report = family.source(name), watched(report)
     with connect(source, options) as registry:
         place = Place(source.repository, str(source))
         report(Progress("pulling manifest"))
@@ -99,11 +101,15 @@ class _Pull:
             return self._checked(blobs)
 
     def _incoming(self, layer: Layer, session: Writing, stack: ExitStack) -> Incoming:
+        """Whoever waits for another pull says so again and again: its watcher may have left."""
+
         def waiting() -> None:
             self.report(Progress(f"waiting for another pull of {short(layer.digest)}"))
 
-        partial = stack.enter_context(session.partial(layer.digest, layer.size, waiting=waiting))
-        return Incoming(layer, partial)
+        while True:
+            with suppress(Busy):
+                partial = session.partial(layer.digest, layer.size, WAITING_S, waiting)
+                return Incoming(layer, stack.enter_context(partial))
 
     def _show(self, blob: Incoming) -> None:
         self.report(Progress.of("pulling", blob.layer, blob.partial.received))

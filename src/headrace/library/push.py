@@ -18,7 +18,7 @@ from typing import Final
 import httpx
 
 from headrace.errors import FileInvalid, Forbidden, HeadraceError, ModelNotFound, RequestInvalid, ServerFailed
-from headrace.library.files import disk_errors
+from headrace.library.files import disk_errors, watched
 from headrace.library.manifest import Layer, Manifest
 from headrace.library.names import HOST, NAMESPACE, Name
 from headrace.library.progress import Progress, Report, unwatched
@@ -41,6 +41,7 @@ def push(name: Name, store: Store, report: Report = unwatched, options: Options 
     """
     if name.host == HOST and name.namespace.lower() == NAMESPACE:
         raise RequestInvalid(f"{name} names nobody whose it would be: copy it to YOUR-NAME/{name.model} and push that")
+    report = watched(report)
     report(Progress("retrieving manifest"))
     with ExitStack() as stack:
         if store.can_write:  # what is being sent is not collected meanwhile

@@ -10,6 +10,7 @@ killed process leaves behind is in nobody's way until `repair` takes it away.
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import time
@@ -33,6 +34,7 @@ from headrace.library.files import (
     sha256_of,
     silent,
     sync_folder,
+    watched,
 )
 from headrace.library.manifest import LARGEST_BYTES, Layer, Manifest, digests_in, is_digest, parse
 from headrace.library.names import Name
@@ -91,7 +93,19 @@ class Store:
 
     def has(self, layer: Layer) -> bool:
         """Whether the blob is here, whole. In a store of our own links do not count: they may lead to what changes."""
-        return is_plain_file(self.blob(layer.digest), layer.size, follow=not self.can_write)
+        return self.has_blob(layer.digest, layer.size)
+
+    def has_blob(self, digest: str, size: int | None = None) -> bool:
+        """The same by its digest, of any size where none is said. Raises RequestInvalid for what is no digest."""
+        return is_plain_file(self.blob(digest), size, follow=not self.can_write)
+
+    def modified(self, name: Name) -> datetime:
+        """When a model got this name. Raises ModelNotFound."""
+        with disk_errors(self.root):
+            try:
+                return datetime.fromtimestamp(self.place_of(name).stat().st_mtime, UTC)
+            except (FileNotFoundError, NotADirectoryError):
+                raise ModelNotFound(self._not_found(name)) from None
 
     def blob(self, digest: str) -> Path:
         """Where a blob is, or would be. Raises RequestInvalid for what is no digest."""
@@ -182,6 +196,14 @@ class Store:
         with self._held_if_there() as is_there:
             return self._bury_sessions() if is_there else 0
 
+    def renew(self, digest: str) -> bool:
+        """Whether a blob is here; `collect` then leaves it as long as one that has just come. Raises RequestInvalid."""
+        with disk_errors(self.root), suppress(FileNotFoundError):
+            if self.has_blob(digest):
+                os.utime(self.blob(digest), follow_symlinks=False)
+                return True
+        return False
+
     def drop(self, layer: Layer) -> None:
         """Takes a blob away that was found damaged, whoever refers to it: the next pull brings it again."""
         self._check_writable()
@@ -193,7 +215,7 @@ class Store:
         stamp, manifest = self.stamp(name), self.manifest(name)
         wrong, done = list[tuple[Layer, str]](), 0
         for layer in manifest.blobs:
-            if problem := self._problem(layer, _after(done, manifest.size_bytes, progress)):
+            if problem := self._problem(layer, watched(_after(done, manifest.size_bytes, progress))):
                 wrong.append((layer, problem))
             done += layer.size
             progress(done, manifest.size_bytes)

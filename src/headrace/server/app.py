@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Scope
 
 from headrace.errors import HeadraceError, RequestInvalid
@@ -33,12 +33,18 @@ def behind(doors: Doors, house: House, routes: Sequence[Route]) -> ASGIApp:
         path = request.url.path
         what = f"there is nothing at {path}" if status == 404 else f"{request.method} is not a method of {path}"
         reply = dialect_of(request.scope).refuse(RequestInvalid(what))
-        allowed = getattr(error, "headers", None) or {}
+        allowed = {"allow": ", ".join(_methods(routes, request.scope))} if status == 405 else {}
         return Response(reply.body, status, {**reply.headers, **allowed}, reply.media_type)
 
     app = Starlette(routes=routes, exception_handlers={404: lost, 405: lost})
     app.router.redirect_slashes = False  # to wherever the request's own Host header says
     return Logged(Guard(app, doors, _refusal), house.log_prompts)
+
+
+def _methods(routes: Sequence[Route], scope: Scope) -> Sequence[str]:
+    """Of all routes of this path."""
+    here = (route for route in routes if route.matches(scope)[0] is not Match.NONE)
+    return sorted({method for route in here for method in route.methods or ()})
 
 
 def dialect_of(scope: Scope) -> Dialect:

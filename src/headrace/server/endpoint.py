@@ -15,10 +15,14 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.types import Receive, Scope, Send
 
 from headrace.errors import OUTCOMES, Busy, HeadraceError
+from headrace.library.models import Library
+from headrace.library.registry.client import DEFAULTS, Options
+from headrace.server.guard import is_near
 from headrace.server.log import note
 from headrace.server.serving import Serving
 from headrace.server.shelf import Shelf, Shelved
-from headrace.server.wire import Fields, Gone, Intake, Limits, decode, read_body
+from headrace.server.wire import Body, Fields, Gone, Intake, Limits, decode, read_body
+from headrace.server.works import Works
 
 _log = logging.getLogger("headrace.server")
 
@@ -42,6 +46,19 @@ class House:
     log_prompts: bool = False
     num_ctx: int | None = None  # the window of each model, where it is not its own
     intake: Intake = field(default_factory=lambda: Intake(BODIES * Limits().body_bytes))
+    library: Library = field(default_factory=Library.here)  # which its routes change
+    registries: Options = DEFAULTS  # how they are reached
+    works: Works = field(default_factory=Works)
+
+    def go_down(self) -> None:
+        """Ends what runs or waits, with an error that says so."""
+        self.serving.go_down()
+        self.works.go_down()
+
+    def close(self) -> bool:
+        """Blocks until all has ended. False: some thread has not."""
+        works_ended = self.works.close()
+        return self.serving.close() and works_ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +99,11 @@ class Call:
     def headers(self) -> Headers:
         return Headers(scope=self.scope)
 
+    @property
+    def is_near(self) -> bool:
+        """Whether it comes from this machine."""
+        return is_near(self.scope)
+
     def model(self, name: str) -> Shelved:
         """The model of this name, which the log then tells. Raises ModelNotFound."""
         found = self.house.shelf.find(name)
@@ -97,13 +119,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint(Generic[T]):
-    """An ASGI application for one route. The request's body is read and checked as its `kind`, unless it is `bare`."""
+    """An ASGI application for one route. The request's body is read and checked as its `kind`."""
 
     house: House
     dialect: Dialect
     handle: Callable[[Call, T], Awaitable[Reply | Stream]]
     kind: type[T]
-    bare: bool = False  # what is in the body is of no concern, or no JSON
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(self.house, scope)
@@ -118,7 +139,7 @@ class Endpoint(Generic[T]):
             await self._answer(call, body, receive, send)
 
     async def _body(self, call: Call, receive: Receive, take: Callable[[int], None]) -> bytes:
-        if call.scope["method"] not in BODIED or self.bare:
+        if call.scope["method"] not in BODIED:
             return b"{}"
         return await read_body(receive, call.headers, self.house.limits, take)
 
@@ -160,6 +181,26 @@ class Endpoint(Generic[T]):
             except Exception as error:
                 last = stream.last_words(_ours(error))
             await send({"type": "http.response.body", "body": last})
+
+
+@dataclass(frozen=True, slots=True)
+class Inlet:
+    """An ASGI application for one route whose body is of any size, and no JSON: `handle` takes it piece by piece."""
+
+    house: House
+    dialect: Dialect
+    handle: Callable[[Call, Body], Awaitable[Reply]]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call, body = Call(self.house, scope), Body(receive, self.house.limits.stall_s)
+        try:
+            reply = await self.handle(call, body)
+        except Gone:
+            note(scope, gone=True)
+            return
+        except Exception as error:
+            reply = self.dialect.refuse(_ours(error))
+        await _send(send, reply, {} if body.is_over else CLOSE)
 
 
 def _ours(error: Exception) -> HeadraceError:

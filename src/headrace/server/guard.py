@@ -103,7 +103,7 @@ class Guard:
                 if scope["method"] == "OPTIONS":
                     await _preflight(headers, send)
                     return
-            self._check_key(scope["path"], headers)
+            self._check_key(scope, headers)
         except HeadraceError as error:
             closing = _with_headers(send, CLOSE) if has_body(headers) else send  # which is not read
             await self.refuse(scope, error)(scope, receive, closing)
@@ -137,8 +137,13 @@ class Guard:
             return
         raise Forbidden(f"pages of {origin[:100]!r} may not ask this server: allow them with --allow-origin")
 
-    def _check_key(self, path: str, headers: Headers) -> None:
-        if not self.doors.keys or path in OPEN:
+    def _check_key(self, scope: Scope, headers: Headers) -> None:
+        path = scope["path"]
+        needed: Permission = "manage" if path.startswith(MANAGING) else "infer"
+        if not self.doors.keys:
+            _check_near(scope, needed)
+            return
+        if path in OPEN:
             return
         kind, _, given = headers.get("authorization", "").partition(" ")
         given = given.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
@@ -149,9 +154,23 @@ class Guard:
         found = [key for key in self.doors.keys if hmac.compare_digest(_digest(key.secret.encode()), digest)]
         if not found:
             raise KeyMissing("this server does not know the key")
-        needed: Permission = "manage" if path.startswith(MANAGING) else "infer"
         if not any(needed in key.scopes for key in found):
             raise Forbidden(f"the key does not have the scope {needed!r}")
+
+
+def _check_near(scope: Scope, needed: Permission) -> None:
+    """To let others ask is not to let them fill the disk, or empty it."""
+    if needed == "manage" and not is_near(scope):
+        raise Forbidden(
+            "models are pulled, made and deleted from this machine alone, unless the server has a key: start it with "
+            "--api-key KEY, or --api-key KEY:manage"
+        )
+
+
+def is_near(scope: Scope) -> bool:
+    """Whether a request comes from this machine."""
+    client = scope.get("client")
+    return client is None or is_loopback(client[0])
 
 
 def _digest(secret: bytes) -> bytes:

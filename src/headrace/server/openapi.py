@@ -12,10 +12,11 @@ from starlette.routing import Route
 
 import headrace
 from headrace.errors import RequestInvalid
-from headrace.server.endpoint import BODIED, JSON, Call, Endpoint, House, Reply
+from headrace.server.endpoint import BODIED, JSON, Call, Endpoint, House, Inlet, Reply
 from headrace.server.openai.errors import Dialect
 from headrace.server.wire import Fields
 
+BYTES = "application/octet-stream"
 REF = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 
@@ -81,7 +82,7 @@ def _operation(one: Route, method: str, bodies: Mapping[type[Fields], dict[str, 
         "responses": {"200": {"description": "The answer."}},
     }
     endpoint = one.endpoint
-    if isinstance(endpoint, Endpoint):
+    if isinstance(endpoint, Endpoint | Inlet):
         if words := inspect.getdoc(endpoint.handle):
             operation["summary"] = words.splitlines()[0]
         example = msgspec.json.decode(endpoint.dialect.refuse(RequestInvalid("what is wrong, and what to do")).body)
@@ -93,12 +94,14 @@ def _operation(one: Route, method: str, bodies: Mapping[type[Fields], dict[str, 
         ]
     if method in BODIED and (bodied := _bodied(one)):
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": bodies[bodied.kind]}}}
+    if isinstance(endpoint, Inlet):
+        operation["requestBody"] = {"required": True, "content": {BYTES: {}}}
     return operation
 
 
 def _bodied(one: Route) -> Endpoint[Any] | None:
     """The endpoint, where its requests have a body of fields that are known."""
     endpoint = one.endpoint
-    if not isinstance(endpoint, Endpoint) or getattr(endpoint, "bare", False) or endpoint.kind is Fields:
+    if not isinstance(endpoint, Endpoint) or endpoint.kind is Fields:
         return None
     return endpoint if BODIED.intersection(one.methods or ()) else None

@@ -54,7 +54,8 @@ class Settings:
 
 def house_of(settings: Settings) -> House:
     """The models of a server, none of them loaded. Raises ModelNotFound, RequestInvalid."""
-    shelf = Shelf(settings.models, Library.here())
+    library = Library.here()
+    shelf = Shelf(settings.models, library)
     budget = default_budget()
     residents = Residents(
         _finder(settings, shelf, budget),
@@ -66,7 +67,7 @@ def house_of(settings: Settings) -> House:
     serving = Serving(residents, max_queue=settings.max_queue, deadline_s=deadline_s)
     limits = Limits(body_bytes=settings.body_bytes, connections=allowed_connections())
     intake = Intake(BODIES * settings.body_bytes)
-    return House(serving, shelf, limits, settings.log_prompts, settings.num_ctx, intake)
+    return House(serving, shelf, limits, settings.log_prompts, settings.num_ctx, intake, library)
 
 
 def _finder(settings: Settings, shelf: Shelf, budget_bytes: int) -> Callable[[str], Candidate[Model]]:
@@ -97,7 +98,7 @@ def serve(settings: Settings, tell: Callable[[str], object]) -> None:
     """Listens until a signal ends it; `tell` gets the line that says where. Raises a UserError if it cannot begin."""
     house = house_of(settings)
     with listen(settings.host, settings.port) as listener:
-        server = Server(create_app(house, settings.doors), house.limits, settings.grace_s, house.serving.go_down)
+        server = Server(create_app(house, settings.doors), house.limits, settings.grace_s, house.go_down)
         with server.capture_signals():
             host, port = listener.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
@@ -105,10 +106,10 @@ def serve(settings: Settings, tell: Callable[[str], object]) -> None:
             try:
                 server.run([listener])
             finally:
-                ended = house.serving.close()
+                ended = house.close()
                 _log.info("ended")
     if not ended:
-        os._exit(0)  # Python would wait for the thread that still loads a model
+        os._exit(0)  # Python would wait for the thread that still loads a model, or asks a registry
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -75,6 +75,33 @@ class Intake:
             self.taken -= mine
 
 
+SLOWEST_BYTES = 64 << 10  # of a body without end, within `Limits.stall_s`
+
+
+class Body:
+    """What comes of a request's body, piece by piece, whatever its size."""
+
+    def __init__(self, receive: Receive, stall_s: float) -> None:
+        self._receive, self._stall_s = receive, stall_s
+        self.is_over = False
+
+    async def piece(self) -> bytes:
+        """What follows: SLOWEST_BYTES at least, unless it is the last; b"" at the end. Raises TooSlow, Gone."""
+        piece = bytearray()
+        try:
+            async with asyncio.timeout(self._stall_s):
+                while not self.is_over and len(piece) < SLOWEST_BYTES:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise Gone
+                    piece += message.get("body", b"")
+                    self.is_over = not message.get("more_body", False)
+        except TimeoutError:
+            least = format_bytes(SLOWEST_BYTES)
+            raise TooSlow(f"less than {least} of the body arrived within {self._stall_s:g} seconds") from None
+        return bytes(piece)
+
+
 def has_body(headers: Mapping[str, str]) -> bool:
     return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 

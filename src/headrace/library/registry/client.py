@@ -43,12 +43,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How registries are reached: `also` are more that may be asked (see `host_of`), `key` is where the key is."""
+    """How registries are reached: `also` are more that may be asked (see `host_of`), `key` is where the key is. Whoever
+    sets `stop` ends what is asked for, with Stopped."""
 
     also: tuple[str, ...] = ()
+    loopback: bool = True  # those of this machine may be asked without being named
     key: Path | None = None
     settings: Settings = USUAL
     clock: Clock | None = None
+    stop: Event | None = None
 
 
 DEFAULTS: Final = Options()
@@ -56,10 +59,18 @@ DEFAULTS: Final = Options()
 
 def connect(name: Name, options: Options = DEFAULTS, *, push: bool = False) -> Registry:
     """The registry that a name speaks of. Raises Offline, Forbidden, RequestInvalid."""
-    host = host_of(name.host, plain=name.scheme == "http", also=options.also)
+    host = host_of(name.host, plain=name.scheme == "http", also=options.also, loopback=options.loopback)
     key = Key(options.key or home_folder() / "id_ed25519")
     token = _hub_token() if host.is_hugging_face else ""
-    return Registry(host, settings=options.settings, clock=options.clock, key=key, push=push, hub_token=token)
+    return Registry(
+        host,
+        settings=options.settings,
+        clock=options.clock,
+        stop=options.stop,
+        key=key,
+        push=push,
+        hub_token=token,
+    )
 
 
 def _hub_token() -> str:

@@ -63,7 +63,8 @@ class Fetch:
     def run(self, blobs: Sequence[Incoming], report: Report) -> None:
         """Until all bytes of the blobs are there, whatever they are; `report` is called in this thread.
 
-        Raises what the first thread failed with. What was received stays in the partials, also when `report` raises.
+        Raises what the first thread failed with; Stopped, where the registry's `stop` is set. What was received stays
+        in the partials, also when `report` raises.
         """
         for blob in blobs:
             for part in self._divided(blob)[:1]:
@@ -91,6 +92,10 @@ class Fetch:
                 if shown.get(blob.layer.digest) != received:
                     shown[blob.layer.digest] = received
                     report(blob)
+            # A thread that fails sets `stop`, too: after its failure, which is therefore looked at last.
+            is_left = self._stop.is_set()
+            if is_left and not self._failure:
+                raise Stopped
             if not running or self._failure:
                 return
             with self._change:

@@ -55,19 +55,21 @@ def host_of(
     *,
     plain: bool = False,
     also: Iterable[str] = (),
+    loopback: bool = True,
     environment: Mapping[str, str] = os.environ,
 ) -> Host:
     """The registry of this name, where it may be asked. Raises Offline; Forbidden for one that nobody allowed.
 
     HEADRACE_REGISTRIES and `also` list more, each `host[:port]`, with `=host` behind it for each that hands out its
-    tokens: "models.example.org=auth.example.org, registry.example.com:5000". What is on this machine is always
-    allowed, and never encrypted. `plain` leaves out encryption elsewhere.
+    tokens: "models.example.org=auth.example.org, registry.example.com:5000". What is on this machine is never
+    encrypted, and allowed unless `loopback` is False: who asks from elsewhere may not look around here. `plain` leaves
+    out encryption elsewhere.
     """
     check_online(name, environment)
     more = [*environment.get(REGISTRIES, "").split(","), *also]
     allowed = {**KNOWN, **dict(_entry(text) for text in more if text.strip())}
     plain = plain or Host(name).is_loopback
-    if not Host(name).is_loopback and name.lower() not in allowed:
+    if not (loopback and Host(name).is_loopback) and name.lower() not in allowed:
         raise Forbidden(
             f"{name} is none of the registries that models come from ({', '.join(sorted(allowed))}): name it in "
             f"{REGISTRIES} if you trust it"

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from starlette.routing import Route
 
-from headrace.server.endpoint import Call, Dialect, Endpoint, House, Reply, Stream
-from headrace.server.ollama import answers, embeddings, library, requests
+from headrace.server.endpoint import Call, Dialect, Endpoint, House, Inlet, Reply, Stream
+from headrace.server.ollama import answers, blobs, embeddings, keeping, listing, requests
 from headrace.server.ollama.dialect import DIALECT, OF_ANSWERS, OF_VECTORS
 from headrace.server.wire import Fields
 
@@ -23,29 +23,29 @@ def routes(house: House) -> Sequence[Route]:
         handle: Callable[[Call, Any], Awaitable[Reply | Stream]],
         kind: type[Fields],
         *methods: str,
-        bare: bool = False,
         dialect: Dialect = DIALECT,
     ) -> Route:
-        made = Route(path, Endpoint(house, dialect, handle, kind, bare), methods=list(methods))
+        made = Route(path, Endpoint(house, dialect, handle, kind), methods=list(methods))
         made.methods = set(methods)  # no HEAD for every GET: Ollama has it where it has it
         return made
 
     return [
         route("/", root, Fields, "GET", "HEAD"),
         route("/api/version", version, Fields, "GET", "HEAD"),
-        route("/api/tags", library.tags, Fields, "GET", "HEAD"),
-        route("/api/ps", library.ps, Fields, "GET"),
-        route("/api/show", library.show, requests.Show, "POST"),
+        route("/api/tags", listing.tags, Fields, "GET", "HEAD"),
+        route("/api/ps", listing.ps, Fields, "GET"),
+        route("/api/show", listing.show, requests.Show, "POST"),
         route("/api/generate", answers.generate, requests.Generate, "POST", dialect=OF_ANSWERS),
         route("/api/chat", answers.chat, requests.Chat, "POST", dialect=OF_ANSWERS),
         route("/api/embed", embeddings.embed, requests.Embed, "POST", dialect=OF_VECTORS),
         route("/api/embeddings", embeddings.embeddings, requests.Embeddings, "POST"),
-        route("/api/pull", library.pull, requests.Pull, "POST"),
-        route("/api/push", library.push, requests.Push, "POST"),
-        route("/api/create", library.create, requests.Create, "POST"),
-        route("/api/copy", library.copy, requests.Copy, "POST"),
-        route("/api/delete", library.delete, requests.Delete, "DELETE"),
-        route("/api/blobs/{digest}", library.blob, Fields, "HEAD", "POST", bare=True),
+        route("/api/pull", keeping.pull, requests.Pull, "POST"),
+        route("/api/push", keeping.push, requests.Push, "POST"),
+        route("/api/create", keeping.create, requests.Create, "POST"),
+        route("/api/copy", keeping.copy, requests.Copy, "POST"),
+        route("/api/delete", keeping.delete, requests.Delete, "DELETE"),
+        route("/api/blobs/{digest}", blobs.has, Fields, "HEAD"),
+        Route("/api/blobs/{digest}", Inlet(house, DIALECT, blobs.receive), methods=["POST"]),
     ]
 
 

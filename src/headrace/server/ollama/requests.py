@@ -136,9 +136,10 @@ class Show(Named):
 
 
 class Pull(Named):
+    insecure: bool = False
     stream: bool = True
 
-    ignored: ClassVar[frozenset[str]] = frozenset({"insecure", "username", "password"})
+    ignored: ClassVar[frozenset[str]] = frozenset({"username", "password"})
 
 
 class Push(Pull):
@@ -165,11 +166,14 @@ class Create(Named):
     parameters: dict[str, Any] = msgspec.field(default_factory=dict)
     messages: list[Message] = msgspec.field(default_factory=list)
     quantize: str = ""
+    quantization: str = ""
     renderer: str = ""
     parser: str = ""
     requires: str = ""
-    info: dict[str, Any] = msgspec.field(default_factory=dict)
     modelfile: str = ""
+
+    ignored: ClassVar[frozenset[str]] = frozenset({"info"})
+    refused: ClassVar[Mapping[str, str]] = {"remote_host": "models are here, and nowhere else"}
 
 
 def keep_alive_s(keep_alive: KeepAlive) -> float | None:

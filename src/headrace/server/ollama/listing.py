@@ -1,25 +1,27 @@
-"""The models, as Ollama's API lists, shows and keeps them."""
+"""The models, as Ollama's API lists and shows them."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-import re
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 
 from headrace import __version__
 from headrace.engine.residents import Resident
-from headrace.errors import HeadraceError, NotServed, RequestInvalid
+from headrace.errors import HeadraceError, RequestInvalid
+from headrace.library import modelfile
+from headrace.library.modelfile import Modelfile
 from headrace.model import Model
-from headrace.server.endpoint import Call, Reply, Stream
-from headrace.server.ollama.dialect import NDJSON, last_words, line, rfc3339, shelved
-from headrace.server.ollama.requests import Copy, Create, Delete, Pull, Push, Show
+from headrace.server.endpoint import Call, Reply
+from headrace.server.ollama.dialect import rfc3339, shelved
+from headrace.server.ollama.requests import Show
 from headrace.server.shelf import TAG, Facts, Shelf, Shelved
 from headrace.server.wire import Fields
 from headrace.summary import human_count, level
@@ -28,7 +30,6 @@ _log = logging.getLogger("headrace.server")
 
 FOR_EVER: Final = timedelta(days=292 * 365)  # as long as Go can say
 LONGEST_ARRAY: Final = 64  # of a header, that is shown: not its tokens and merges
-DIGEST: Final = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
 HIDDEN: Final = "tokenizer.chat_template"  # of a header: it is the reply's `template`
 
 
@@ -55,18 +56,19 @@ def _listed(model: Shelved, facts: Facts) -> Mapping[str, Any]:
         "embedding_length": facts.summary["hidden_size"],
     }
     return {
-        "name": _tagged(model.name),
-        "model": _tagged(model.name),
+        "name": tagged(model.spelled),
+        "model": tagged(model.spelled),
         "modified_at": rfc3339(model.modified),
         "size": model.size_bytes,
-        "digest": facts.digest,
+        "digest": model.digest or facts.digest,
         "details": {**_details(model, facts), **backbone},
         "capabilities": _capabilities(facts),
     }
 
 
-def _tagged(name: str) -> str:
-    return name if ":" in name else name + TAG
+def tagged(name: str) -> str:
+    """With its tag, which a port before it is none."""
+    return name if ":" in name.rpartition("/")[2] else name + TAG
 
 
 def _details(model: Shelved, facts: Facts) -> Mapping[str, Any]:
@@ -103,8 +105,6 @@ async def ps(call: Call, asked: Fields) -> Reply:  # noqa: ARG001
 
 def _running(call: Call, resident: Resident) -> Mapping[str, Any]:
     return {
-        "name": _tagged(resident.name),
-        "model": _tagged(resident.name),
         "size": resident.size_bytes,
         **_described(call, resident.name),
         "expires_at": rfc3339(_expiry(resident)),
@@ -117,13 +117,18 @@ def _described(call: Call, name: str) -> Mapping[str, Any]:
     """By its file, or by nothing where that is gone: the model may well be loaded still."""
     shelf = call.house.shelf
     try:
-        facts = shelf.facts(name)
-        details = _details(shelf.find(name), facts)
+        model, facts = shelf.find(name), shelf.facts(name)
+        details = _details(model, facts)
     except HeadraceError as error:
         _log.warning("cannot be described", extra={"facts": {"model": name, "error": str(error)}})
-        return {"digest": "", "details": {}}
-    window = call.house.num_ctx or facts.summary["context"]["default"]
-    return {"digest": facts.digest, "details": details, "context_length": window}
+        return {"name": tagged(name), "model": tagged(name), "digest": "", "details": {}}
+    return {
+        "name": tagged(model.spelled),
+        "model": tagged(model.spelled),
+        "digest": model.digest or facts.digest,
+        "details": details,
+        "context_length": call.house.num_ctx or facts.summary["context"]["default"],
+    }
 
 
 def _doing(resident: Resident, model: Model | None) -> Mapping[str, Any]:
@@ -150,18 +155,15 @@ async def show(call: Call, asked: Show) -> Reply:
     """What a model is, and what it can do."""
     model = shelved(call, asked.either)
     facts = await asyncio.to_thread(call.house.shelf.facts, model.name)
-    template = facts.summary["template"]["text"]
-    parameters = [
-        f"{name:<30} {entry['value']:g}"
-        for name, entry in facts.summary["defaults"].items()
-        if entry["origin"] != "Headrace"
-    ]
+    made = _made(model, facts)
+    said = {"system": made.system, "messages": [asdict(message) for message in made.messages]}
     return Reply.json(
         {
-            "license": str(facts.header.get("general.license", "")),
-            "modelfile": _modelfile(model.name, template, parameters),
-            "parameters": "\n".join(parameters),
-            "template": template,
+            "license": "\n".join(made.licenses) or str(facts.header.get("general.license", "")),
+            "modelfile": _modelfile(made),
+            "parameters": "\n".join(_parameter_lines(made.parameters)),
+            "template": made.template,
+            **{name: value for name, value in said.items() if value},
             "details": _details(model, facts),
             "model_info": _model_info(model.name, facts, asked.verbose),
             "capabilities": _capabilities(facts),
@@ -171,10 +173,32 @@ async def show(call: Call, asked: Show) -> Reply:
     )
 
 
-def _modelfile(name: str, template: str, parameters: list[str]) -> str:
-    """The template is Jinja, as everywhere here."""
-    given = [f"PARAMETER {' '.join(line_.split())}" for line_ in parameters]
-    return "\n".join([f"FROM {_tagged(name)}", f'TEMPLATE """{template}"""', *given]) + "\n"
+def _made(model: Shelved, facts: Facts) -> Modelfile:
+    """What the model's file says, and what its manifest does. The template is Jinja, as everywhere here."""
+    defaults = facts.summary["defaults"].items()
+    of_the_file = {name: _short(entry["value"]) for name, entry in defaults if entry["origin"] != "Headrace"}
+    made = modelfile.of(model.preset, tagged(model.spelled), model.licenses)
+    return replace(made, template=facts.summary["template"]["text"], parameters={**of_the_file, **made.parameters})
+
+
+def _short(value: Any) -> Any:
+    """A file's numbers are of 32 bits, and look odd with 64."""
+    return float(f"{value:g}") if isinstance(value, float) else value
+
+
+def _modelfile(made: Modelfile) -> str:
+    """What makes the same of it, as far as a Modelfile can say it: not every text goes into one."""
+    for one in (made, replace(made, template=None), replace(made, template=None, licenses=()), Modelfile(made.source)):
+        with suppress(RequestInvalid):
+            return modelfile.write(one)
+    return ""
+
+
+def _parameter_lines(parameters: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in parameters.items():
+        for one in value if isinstance(value, list) else [value]:
+            shown = f"{one:g}" if isinstance(one, float) else json.dumps(one, ensure_ascii=False)
+            yield f"{name:<30} {shown}"
 
 
 def _model_info(name: str, facts: Facts, verbose: bool) -> Mapping[str, Any]:
@@ -208,64 +232,3 @@ def _plain(value: Any, verbose: bool) -> Any:
     if len(value) > LONGEST_ARRAY and not verbose:
         return None
     return value if isinstance(value, list) else value.tolist()
-
-
-async def pull(call: Call, asked: Pull) -> Reply | Stream:
-    """Fetches a model: so far only one that is there, as Ollama does where it has all of its parts."""
-    if not asked.either.strip():
-        raise RequestInvalid("model is required")
-    shelf = call.house.shelf
-    if not shelf.has(asked.either):
-        raise NotServed(f"pull: this server cannot fetch {asked.either!r}: it has {', '.join(shelf.names())}")
-    model = call.model(asked.either)
-    if not asked.stream:
-        return Reply.json({"status": "success"})
-    facts = await asyncio.to_thread(shelf.facts, model.name)
-    return Stream(NDJSON, _pulled(model, facts), last_words)
-
-
-async def _pulled(model: Shelved, facts: Facts) -> AsyncIterator[bytes]:
-    size = model.size_bytes
-    yield line({"status": "pulling manifest"})
-    whole = {"digest": f"sha256:{facts.digest}", "total": size, "completed": size}
-    yield line({"status": f"pulling {facts.digest[:12]}", **whole})
-    for status in ("verifying sha256 digest", "writing manifest", "success"):
-        yield line({"status": status})
-
-
-async def push(call: Call, asked: Push) -> Reply:
-    """Not served yet."""
-    shelved(call, asked.either)
-    raise NotServed("push: this server cannot send models anywhere yet")
-
-
-async def create(call: Call, asked: Create) -> Reply:  # noqa: ARG001
-    """Not served yet."""
-    if not asked.either.strip():
-        raise RequestInvalid("model is required")
-    raise NotServed("create: this server cannot make models yet: start it with the files of those that it should have")
-
-
-async def copy(call: Call, asked: Copy) -> Reply:
-    """Not served yet."""
-    for name, value in (("source", asked.source), ("destination", asked.destination)):
-        if not value.strip():
-            raise RequestInvalid(f'{name} "{value}" is invalid')
-    shelved(call, asked.source)
-    raise NotServed("copy: this server cannot copy models yet: give one a second name with --model NAME=PATH")
-
-
-async def delete(call: Call, asked: Delete) -> Reply:
-    """Not served yet."""
-    shelved(call, asked.either)
-    raise NotServed("delete: this server cannot delete models yet: remove the file, and start it anew")
-
-
-async def blob(call: Call, asked: Fields) -> Reply:  # noqa: ARG001
-    """Not served yet: there are no blobs, and what is sent is not read."""
-    if not DIGEST.fullmatch(call.path("digest")):
-        raise RequestInvalid("invalid digest format")
-    if call.scope["method"] == "HEAD":
-        body = msgspec.json.encode({"error": f'blob "{call.path("digest")}" not found'})
-        return Reply(body, 404)
-    raise NotServed("blobs: this server cannot take files of models yet: start it with those that it should have")
