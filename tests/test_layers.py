@@ -24,7 +24,7 @@ TIERS = (
     ("checkpoint",),
     ("summary", "convert", "synthetic", "remote"),
     ("library",),
-    ("budget", "binding", "reply", "answers", "bench", "expectation", "doctor", "words"),
+    ("budget", "binding", "reply", "answers", "bench", "expectation", "doctor", "words", "packing"),
     ("jobs",),
     ("model",),
     ("loading",),

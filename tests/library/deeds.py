@@ -22,7 +22,6 @@ from typing import Any
 
 import pytest
 
-import headrace
 from headrace import checkpoint
 from headrace.engine import packed as packing
 from headrace.errors import ModelNotFound
@@ -133,11 +132,9 @@ def no_sync(_: object) -> None:
 
 # --- the process
 
-# The code that this process imports, wherever that was taken from.
 PROGRAM = f"""
 import sys
-sys.meta_path = [finder for finder in sys.meta_path if "ScikitBuild" not in type(finder).__name__]
-sys.path[:0] = [{str(Path(headrace.__file__).parents[1])!r}, {str(Path(__file__).parents[2])!r}]
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from tests.library.deeds import main
 main()
 """

@@ -14,7 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-import headrace
 from headrace.errors import ModelNotFound
 from headrace.library import partial
 from headrace.library.create import create
@@ -32,11 +31,9 @@ MODELS = ("a/one", "a/two", "b/three")
 LONGEST_PAUSE_S = 0.005
 LONGEST_S = 200  # that a process lives
 
-# The code that this process imports, wherever that was taken from.
 PROGRAM = f"""
 import sys
-sys.meta_path = [finder for finder in sys.meta_path if "ScikitBuild" not in type(finder).__name__]
-sys.path[:0] = [{str(Path(headrace.__file__).parents[1])!r}, {str(Path(__file__).parents[2])!r}]
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from tests.library.neighbours import main
 main(*sys.argv[1:])
 """

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from random import Random
 
-import headrace
 from headrace.library import partial
 from headrace.library.names import Name
 from headrace.library.pull import pull
@@ -19,11 +18,9 @@ from tests.library.steps import Steps, killed
 
 LONGEST_S = 90  # that a process lives
 
-# The code that this process imports, wherever that was taken from.
 PROGRAM = f"""
 import sys
-sys.meta_path = [finder for finder in sys.meta_path if "ScikitBuild" not in type(finder).__name__]
-sys.path[:0] = [{str(Path(headrace.__file__).parents[1])!r}, {str(Path(__file__).parents[2])!r}]
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from tests.library.puller import main
 main(*sys.argv[1:])
 """

@@ -10,17 +10,14 @@ from random import Random
 
 import pytest
 
-import headrace
 from headrace.library.manifest import OLLAMA, Layer, digest_of
 from headrace.library.store import Store
 from tests.library.restless import CONTENTS
 from tests.library.stores import receive
 
-# The code that this process imports, wherever that was taken from.
 PROGRAM = f"""
 import sys
-sys.meta_path = [finder for finder in sys.meta_path if "ScikitBuild" not in type(finder).__name__]
-sys.path[:0] = [{str(Path(headrace.__file__).parents[1])!r}, {str(Path(__file__).parents[2])!r}]
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from tests.library.restless import main
 main(*sys.argv[1:])
 """

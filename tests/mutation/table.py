@@ -43,6 +43,7 @@ LOOPS = ("tests/engine/test_repetition.py",)
 WINDOW = ("tests/text/test_window.py",)
 BATCH = ("tests/engine/test_batch.py",)
 LIBRARY = ("tests/library",)
+PACKING = ("tests/test_packing.py",)
 ANSWERS = ("tests/library/test_answers.py",)
 ANY_STEP = ("tests/library/test_any_step.py",)
 CACHED = ("tests/library/test_cached.py",)
@@ -298,7 +299,11 @@ MUTATIONS = (
     Mutation(P + "server/ollama/keeping.py", "loopback=call.is_near", "loopback=True", KEEPING),
     Mutation(P + "server/ollama/keeping.py", "if before and _digest(house.library.store, name) != before:", "if False:", KEEPING),
     Mutation(P + "server/ollama/keeping.py", "if before and _digest(house.library.store, name) != before:", "if before:", KEEPING),
-    Mutation(P + "server/ollama/keeping.py", "    call.house.serving.models.unload(plain(str(name)))\n    store.collect()", "    store.collect()", KEEPING),
+    Mutation(P + "packing.py", "    pack(library, name, report)\n", "", PACKING),
+    Mutation(P + "packing.py", "    collect(library.store)\n", "", PACKING),
+    Mutation(P + "engine/packed.py", "else [*remains, packed]", "else remains", PACKING),
+    Mutation(P + "engine/packed.py", "                with alone_at(there):\n                    there.unlink(missing_ok=True)\n", "", PACKING),
+    Mutation(P + "server/ollama/keeping.py", "    call.house.serving.models.unload(plain(str(name)))\n    packing.collect(store)", "    packing.collect(store)", KEEPING),
     Mutation(P + "server/ollama/keeping.py", "fixed_path(str(name) if name else text)", "fixed_path(text)", KEEPING),
     Mutation(P + "server/ollama/keeping.py", "base = fixed or (find(made.source, None) if made.source else None)", "base = fixed or made.source", MAKING),
     Mutation(P + "server/ollama/making.py", 'return f"sha256:{found[1].lower()}"', "return text", BLOBS),

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 def fetch(name: Name) -> None:
     """What is missing of it. Its licence is shown before the first byte is fetched."""
+    from headrace import packing
     from headrace.library import family
-    from headrace.library.home import own_store
+    from headrace.library.models import Library
     from headrace.library.pull import pull
 
-    store = own_store()
-    if (license_ := family.license_of(name)) and not _has(store, name):
+    library = Library.here()
+    if (license_ := family.license_of(name)) and not _has(library.store, name):
         click.echo(f"{name} is published under the {license_}: {family.LICENSE_URL}", err=True)
     with steps() as report:
-        pull(name, store, report)
-    store.collect()
+        packing.bring(library, name, lambda told: pull(name, library.store, told), report)
 
 
 def _has(store: Store, name: Name) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from headrace.cli import _completing
 from headrace.cli._steps import steps
 from headrace.errors import RequestInvalid
+
+if TYPE_CHECKING:
+    from headrace.library.progress import Report
 
 
 @click.command("create", short_help="Make a model from a Modelfile, or from flags.")
@@ -41,8 +44,8 @@ def command(
     FROM is a path beside the Modelfile, or the name of a model that is here. docs/library.md has all
     that a Modelfile may say.
     """
+    from headrace import packing
     from headrace.library.create import create
-    from headrace.library.home import own_store
     from headrace.library.models import Library
     from headrace.library.names import Name
 
@@ -54,10 +57,13 @@ def command(
         if file is not None:
             raise RequestInvalid("a model is made from --file or --from, not from both")
         folder, made = Path.cwd(), _of_flags(source, parameters, system)
-    store = own_store()
+    library, name = Library.here(), Name.parse(model)
+
+    def make(told: Report) -> None:
+        create(name, library.store, made, folder=folder, quantize=quantize, library=library, report=told)
+
     with steps() as report:
-        create(Name.parse(model), store, made, folder=folder, quantize=quantize, library=Library.here(), report=report)
-    store.collect()
+        packing.bring(library, name, make, report)
 
 
 def _of_file(file: Path) -> tuple[Path, Any]:

@@ -17,19 +17,23 @@ if TYPE_CHECKING:
 @click.command("rm", short_help="Remove models.")
 @click.argument("models", nargs=-1, required=True, shell_complete=_completing.own_models)
 def command(models: tuple[str, ...]) -> None:
-    """Take MODELS away, and the files that they alone have. What Ollama or Hugging Face's libraries keep stays."""
+    """Take MODELS away, and the files that they alone have, packed weights too.
+
+    What Ollama or Hugging Face's libraries keep stays.
+    """
+    from headrace import packing
     from headrace.library.home import own_store
     from headrace.library.names import Name
 
     store = own_store()
     for name in map(Name.parse, models):
         try:
-            freed = store.remove(name)
+            freed = store.remove(name) + packing.collect_packed()
         except ModelNotFound:
             _check_ours(name)
             raise
         click.echo(f"Removed {name}: {human_size(freed)} are free again.")
-    store.collect()
+    packing.collect(store)
 
 
 def _check_ours(name: Name) -> None:

@@ -38,20 +38,27 @@ def command(models: tuple[str, ...], as_json: bool) -> None:
 
 def _verified(name: Name) -> dict[str, Any]:
     """Plain JSON values: which parts of the model are damaged, and were taken away."""
-    from headrace.library.home import own_store
+    from headrace import packing
+    from headrace.library.models import Library
 
-    store = own_store()
+    library = Library.here()
+    store = library.store
     damaged = store.verify(name, progress(str(name)))
     for layer, _ in damaged:
         store.drop(layer)
+    parts: list[dict[str, Any]]
     parts = [{"kind": layer.kind, "digest": layer.digest, "problem": problem} for layer, problem in damaged]
+    if not parts and (wrong := packing.verify(library, name)):
+        parts = [{"kind": "packed weights", "digest": None, "problem": f"{wrong[0]} does not have its checksum"}]
     return {"name": str(name), "whole": not parts, "damaged": parts}
 
 
 def _lines(row: dict[str, Any]) -> str:
     if row["whole"]:
         return f"{row['name']} is whole."
-    parts = [
-        f"its {one['kind']} ({one['digest']}) is damaged, and taken away: {one['problem']}" for one in row["damaged"]
-    ]
-    return "\n".join(f"{row['name']}: {part}" for part in parts)
+    return "\n".join(f"{row['name']}: {_said(part)}" for part in row["damaged"])
+
+
+def _said(part: dict[str, Any]) -> str:
+    digest = f" ({part['digest']})" if part["digest"] else ""
+    return f"its {part['kind']}{digest} is damaged, and taken away: {part['problem']}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from glob import escape
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from headrace.engine.packed_file import (
     Place,
     Progress,
     alone_at,
+    damaged,
     folder,
     index_of,
     lock_of,
@@ -53,6 +55,19 @@ def pack(path: Path, weights: Weights, progress: Progress = unwatched) -> None:
     types = _types()
     if _is_large(path, weights, types):
         _in_file(path, types, progress)
+
+
+def verify(path: Path) -> list[str]:
+    """What is damaged in the packed files of a GGUF, by name: those are taken away. FileInvalid for what is no GGUF."""
+    found = list[str]()
+    for source in split.read(path):
+        there = Place.of(source, _types()).packed
+        with suppress(FileInvalid):  # none, or none that a start would use
+            if wrong := damaged(there):
+                found += wrong
+                with alone_at(there):
+                    there.unlink(missing_ok=True)
+    return found
 
 
 def collect() -> int:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Final
 
-from headrace import checkpoint
+from headrace import checkpoint, packing
 from headrace.errors import FileInvalid, ModelNotFound, RequestInvalid, StoreRefused
 from headrace.library import pull as pulling
 from headrace.library import push as pushing
@@ -29,7 +29,6 @@ from headrace.server.ollama.requests import Copy, Create, Delete, Named, Pull, P
 from headrace.server.shelf import plain
 from headrace.server.works import Work
 
-SUCCESS: Final = "success"
 NOTHING: Final = Reply(b"", media_type="text/plain; charset=utf-8")
 
 Do = Callable[[Work], object]
@@ -57,7 +56,7 @@ async def _there(call: Call, asked: Pull) -> Reply | Stream:
     def tell(work: Work) -> None:
         work.report(Progress("pulling manifest"))
         work.report(Progress(f"pulling {facts.digest[:12]}", digest, size, size))
-        for status in ("verifying sha256 digest", "writing manifest", SUCCESS):
+        for status in ("verifying sha256 digest", "writing manifest", packing.SUCCESS):
             work.report(Progress(status))
 
     return await _worked(call, asked.stream, tell)
@@ -163,7 +162,7 @@ def _delete(call: Call, asked: str) -> None:
     note(call.scope, model=plain(str(name)))
     store.remove(name)
     call.house.serving.models.unload(plain(str(name)))
-    store.collect()
+    packing.collect(store)
 
 
 def _not_ours(call: Call, asked: str) -> Exception:
@@ -218,7 +217,7 @@ async def _worked(call: Call, stream: bool, do: Do) -> Reply | Stream:
     with call.house.works.doing(do) as work:
         async for _ in work:
             pass
-    return Reply.json({"status": SUCCESS})
+    return Reply.json({"status": packing.SUCCESS})
 
 
 async def _lines(call: Call, do: Do) -> AsyncIterator[bytes]:
@@ -230,13 +229,14 @@ async def _lines(call: Call, do: Do) -> AsyncIterator[bytes]:
 def _bringing(house: House, name: Name, make: Callable[[Work, Report], object]) -> Do:
     """What brings a model into the library. It is a success, and the last step, when the next request gets it."""
 
-    def do(work: Work) -> None:
+    def renew(work: Work, report: Report) -> None:
         before = _digest(house.library.store, name)
-        make(work, lambda step: work.report(step) if step.status != SUCCESS else None)
+        make(work, report)
         if before and _digest(house.library.store, name) != before:
             house.serving.models.unload(plain(str(name)))
-        house.library.store.collect()
-        work.report(Progress(SUCCESS))
+
+    def do(work: Work) -> None:
+        packing.bring(house.library, name, lambda report: renew(work, report), work.report)
 
     return do
 
