@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
 import sys
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import headrace
-from headrace import CacheExceeded, Done, RequestInvalid, Text, checkpoint, loading, model, packaged
+from headrace import CacheExceeded, Done, RequestInvalid, Text, checkpoint, fitting, loading, model, packaged
 from headrace.budget import CACHED_WINDOWS, SMALL_WINDOW, Claim, Need
 from headrace.engine.core import BLOCK_TOKENS
+from headrace.expectation import shapes_of
 from headrace.loading import candidate, claim, residents
+from headrace.machine import format_bytes
 from headrace.server import start
+from headrace.shapes import FAMILY, weights_bytes
 from headrace.summary import block_bytes
 from tests import random_models
 
@@ -115,6 +120,45 @@ def test_a_resident_takes_a_window_or_what_the_budget_leaves(gguf: Path, need: N
         models.lease(str(gguf)),
     ):
         pass
+
+
+# --- what would fit instead
+
+
+def test_a_window_that_fits_is_named(need: Need) -> None:
+    assert "a window of at most 128 tokens with --num-ctx" in refused(need, need.weights + 3 * need.block - 1)
+
+
+def test_a_quantisation_that_fits_is_named() -> None:
+    need = Need.of(checkpoint.read("nano"), None)
+    size = fitting.quantised_bytes(need.sources[0], "Q4_0")
+    assert size < fitting.quantised_bytes(need.sources[0], "Q8_0") == need.weights
+    told = f"as Q4_0 it would need {format_bytes(size)} for its weights, and fit"
+    assert refused(need, size + need.block, num_ctx=BLOCK_TOKENS).endswith(told)
+    assert told not in refused(need, size + need.block - 1, num_ctx=BLOCK_TOKENS)
+
+
+@pytest.mark.parametrize("member", ["lfm2:350m", "lfm2:8b"])
+def test_the_sizes_are_those_of_published_files(member: str) -> None:
+    """But for the head of a Q4_0 file, which is of another type."""
+    shape = FAMILY[member]
+    weights = shapes_of(shape).weights
+    for quant in ("q8_0", "q6_k", "q4_0"):
+        source = SimpleNamespace(weights=weights)
+        expected = weights_bytes(shape, quant, head=quant)
+        assert fitting.quantised_bytes(source, quant.upper()) == expected  # type: ignore[arg-type]
+
+
+def test_else_another_model_is_named(need: Need) -> None:
+    large = dataclasses.replace(need, weights=1 << 40, block=1 << 30)
+    assert refused(large, 3 << 30).endswith("no quantisation of it would fit, but lfm2.5:2.6b would")
+    assert refused(large, 1 << 20).endswith("take a smaller model")
+
+
+def refused(need: Need, available: int, num_ctx: int = LONG) -> str:
+    with pytest.raises(RequestInvalid) as error:
+        need.blocks(num_ctx, None, available)
+    return str(error.value)
 
 
 # --- one budget, several models

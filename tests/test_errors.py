@@ -278,7 +278,7 @@ PROVOCATIONS: dict[str, tuple[Callable[..., None], type[HeadraceError], str]] = 
         a_large_window,
         RequestInvalid,
         "model needs 0.73 MB for its weights and 0.27 MB for a window of 512 tokens, but this machine has 0.80 MB of "
-        "memory: ask for a smaller window with --num-ctx",
+        "memory: ask for a window of at most 64 tokens with --num-ctx",
     ),
     "a model larger than memory": (
         a_large_model,

@@ -24,6 +24,7 @@ TIERS = (
     ("checkpoint",),
     ("summary", "convert", "synthetic", "remote"),
     ("library",),
+    ("fitting",),
     ("budget", "binding", "reply", "answers", "bench", "expectation", "doctor", "words", "packing"),
     ("jobs",),
     ("model",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from headrace import fitting
 from headrace.checkpoint import Checkpoint
 from headrace.engine.core import BLOCK_TOKENS
 from headrace.errors import RequestInvalid
@@ -18,20 +19,25 @@ MOST_BLOCKS = 2**24  # of a cache; memory runs out long before
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a model takes, and its draft model if it has one: bytes of weights, and of each block of their caches."""
+    """What a model takes, and its draft model if it has one: bytes of weights, and of each block of their caches.
+
+    `sources` are these models: what else would fit is worked out from them.
+    """
 
     name: str
     weights: int
     block: int
+    sources: Sequence[Checkpoint] = ()
 
     @classmethod
     def of(cls, source: Checkpoint, kv: str | None, draft: Checkpoint | None = None) -> Need:
         """`kv` is what is asked for: see `headrace.engine.core.kv_type`."""
-        sources = [source] if draft is None else [source, draft]
+        sources = (source,) if draft is None else (source, draft)
         return cls(
             source.name if draft is None else f"{source.name} with the draft model {draft.name}",
             sum(memory_bytes(one, 0, kv)["weights"] for one in sources),
             sum(block_bytes(one, kv) for one in sources),
+            sources,
         )
 
     def blocks(
@@ -60,10 +66,16 @@ class Need:
         if (left := available - self.weights) < least * self.block:
             raise RequestInvalid(
                 f"{self._says()} and {format_bytes(least * self.block)} for a window of {min(num_ctx, SMALL_WINDOW)} "
-                f"tokens, but this machine has {format_bytes(available)} of memory: "
-                + ("ask for a smaller window with --num-ctx" if left > 0 else "take a smaller model")
+                f"tokens, but this machine has {format_bytes(available)} of memory: {self.smaller(num_ctx, available)}"
             )
         return max(least, min(most, left // 2 // self.block))
+
+    def smaller(self, num_ctx: int, room_bytes: int) -> str:
+        """What would fit into this room, where it does not."""
+        blocks = blocks_for(min(num_ctx, SMALL_WINDOW))
+        return fitting.advice(
+            self.sources, weights=self.weights, block=self.block, blocks=blocks, room_bytes=room_bytes
+        )
 
     def claim(self, num_ctx: int, available: int | None, budget_bytes: int | None = None) -> Claim:
         """What it asks of a budget that it may share. Raises RequestInvalid as `blocks` does."""
@@ -83,7 +95,7 @@ class Need:
             raise RequestInvalid(
                 f"{self._says()} and may take {format_bytes(cache_bytes)} for its cache, "
                 f"but this machine has {format_bytes(available)} of memory: "
-                + ("give the cache less with --cache-bytes" if left >= self.block else "take a smaller model")
+                + ("give the cache less with --cache-bytes" if left >= self.block else self.smaller(1, available))
             )
         return min(cache_bytes // self.block, MOST_BLOCKS)
 

@@ -102,6 +102,7 @@ def candidate(
     """
     source = _read(source)
     window, need = window_of(source, num_ctx), Need.of(source, kv)
+    smaller = partial(need.smaller, window if cache_bytes is None else 1)
     if cache_bytes is None:
         blocks = (share(need.claim(window, memory_bytes(), budget_bytes)) - need.weights) // need.block
     else:
@@ -111,7 +112,7 @@ def candidate(
     def load_it(turns: Turns) -> Model:
         return Model(source, num_ctx=window, threads=threads, kv=kv, cache_bytes=cache, turns=turns)
 
-    return Candidate(need.weights + cache, load_it)
+    return Candidate(need.weights + cache, load_it, smaller)
 
 
 def claim(

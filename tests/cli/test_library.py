@@ -17,8 +17,9 @@ from click.testing import CliRunner, Result
 
 from headrace import nano
 from headrace.cli import headrace as cli
-from headrace.errors import HeadraceError, ModelNotFound, StoreRefused
+from headrace.errors import HeadraceError, ModelNotFound, RequestInvalid, StoreRefused
 from headrace.library import family, hub
+from headrace.library import pull as pulling
 from headrace.library.home import own_store
 from headrace.library.manifest import digest_of
 from headrace.library.registry import client
@@ -94,6 +95,21 @@ def test_on_a_terminal_each_blob_has_a_bar(source: Registry) -> None:
     megabytes = nano.FILE.stat().st_size / 1e6
     (weights,) = [line for line in lines if line.startswith(f"pulling {digest_of(nano.FILE.read_bytes())[7:19]}")]
     assert f"{megabytes:.1f}/{megabytes:.1f} MB" in weights
+
+
+def test_what_this_machine_cannot_run_is_not_fetched_for_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pull that was asked for is one, after a warning."""
+    fetched = list[str]()
+    monkeypatch.setattr("headrace.machine.memory_bytes", lambda: 8 << 30)
+    monkeypatch.setattr(pulling, "pull", lambda name, *_: fetched.append(str(name)))
+    with pytest.raises(RequestInvalid) as error:
+        headrace("run", "lfm2:24b", "Hello")
+    words = "lfm2:24b needs 13.6 GB of memory with a window of 4,096 tokens, but this machine has 8.6 GB: "
+    assert str(error.value).startswith(words + "lfm2.5:8b would fit. `headrace pull lfm2:24b`")
+    assert not fetched
+    assert f"Warning: {words}" in headrace("pull", "lfm2:24b").stderr
+    assert "Warning" not in headrace("pull", "lfm2:2.6b").stderr
+    assert fetched == ["lfm2:24b", "lfm2:2.6b"]
 
 
 def test_a_licence_is_shown_at_the_first_pull(monkeypatch: pytest.MonkeyPatch, source: Registry) -> None:

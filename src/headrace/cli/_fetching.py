@@ -23,6 +23,8 @@ def fetch(name: Name) -> None:
     library = Library.here()
     if (license_ := family.license_of(name)) and not _has(library.store, name):
         click.echo(f"{name} is published under the {license_}: {family.LICENSE_URL}", err=True)
+    if why := _too_large(name):
+        click.echo(f"Warning: {why}.", err=True)
     with steps() as report:
         packing.bring(library, name, lambda told: pull(name, library.store, told), report)
 
@@ -47,4 +49,23 @@ def fetch_if_missing(text: str) -> None:
     except RequestInvalid:
         return  # and whoever opens it says what is wrong with it
     if "/" in text or family.source(name) != name:
+        if why := _too_large(name):
+            raise RequestInvalid(f"{why}. `headrace pull {name}` fetches it all the same")
         fetch(name)
+
+
+def _too_large(name: Name) -> str | None:
+    """Why this machine cannot run it, where that is known before a byte is fetched."""
+    from headrace.fitting import largest_of_the_family
+    from headrace.library import family
+    from headrace.machine import format_bytes, memory_bytes
+
+    memory, window = memory_bytes(), family.WINDOWS[0]
+    needs = next((one.memory_bytes[window] for one in family.available() if name in (one.name, one.source)), 0)
+    if memory is None or needs <= memory:
+        return None
+    other = largest_of_the_family(memory)
+    return (
+        f"{name} needs {format_bytes(needs)} of memory with a window of {window:,} tokens, "
+        f"but this machine has {format_bytes(memory)}" + (f": {other} would fit" if other else "")
+    )

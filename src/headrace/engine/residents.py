@@ -49,11 +49,13 @@ M = TypeVar("M", bound=Closable)
 class Candidate(Generic[M]):
     """A model that was found and may be loaded: `size_bytes` is the memory that it will need at its fullest.
 
-    `load` is given the turns in which the loaded models step.
+    `load` is given the turns in which the loaded models step. `smaller` says what would fit into so many bytes, where
+    this does not.
     """
 
     size_bytes: int
     load: Callable[[Turns], M]
+    smaller: Callable[[int], str] = lambda _: "take a smaller model or window"
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +306,7 @@ class Residents(Generic[M]):
         """Loads for this request and for all that come meanwhile."""
         try:
             candidate = self._find(entry.name)
+            self._check_fits(entry, candidate)
             self._make_room(entry, candidate.size_bytes, patience)
             model = candidate.load(self.turns)
         except BaseException as error:
@@ -321,14 +324,16 @@ class Residents(Generic[M]):
             self._check_open()
         return model
 
-    def _make_room(self, entry: _Entry[M], size_bytes: int, patience: _Patience) -> None:
-        """Waits in line, then unloads what is idle and waits for what is not, until the entry fits."""
-        if size_bytes > self.budget_bytes:
-            needs, most = format_bytes(size_bytes), format_bytes(self.budget_bytes)
+    def _check_fits(self, entry: _Entry[M], candidate: Candidate[M]) -> None:
+        if candidate.size_bytes > self.budget_bytes:
+            needs, most = format_bytes(candidate.size_bytes), format_bytes(self.budget_bytes)
             raise RequestInvalid(
                 f"{entry.name} needs {needs} of memory, but all models together may take {most}: "
-                "take a smaller model or window, or allow them more"
+                f"{candidate.smaller(self.budget_bytes)}; or allow them more"
             )
+
+    def _make_room(self, entry: _Entry[M], size_bytes: int, patience: _Patience) -> None:
+        """Waits in line, then unloads what is idle and waits for what is not, until the entry fits."""
         with self._changed:
             entry.size_bytes = size_bytes
             self._queue.append(entry)
