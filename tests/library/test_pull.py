@@ -86,7 +86,7 @@ def test_a_pull_in_ollamas_words(store: Store, source: Registry) -> None:
     model = parse(source.manifests["a/b:latest"], "").of("model")[0]
     assert steps[0].fields() == {"status": "pulling manifest"}
     assert [step.status for step in steps if step.digest is None] == (
-        ["pulling manifest", *["verifying sha256 digest"] * 4, "writing manifest", "success"]
+        ["pulling manifest", *["verifying sha256 digest"] * 3, "writing manifest", "success"]
     )
     of_model = [step for step in steps if step.digest == model.digest]
     assert of_model[-1].fields() == {
@@ -107,6 +107,29 @@ def test_a_second_pull_moves_the_manifest_alone(store: Store, source: Registry) 
     assert [step.completed for step in steps if step.digest] == [
         layer.size for layer in parse(source.manifests["a/b:latest"], "").blobs
     ]
+
+
+@pytest.mark.parametrize("family", ["gemma9", ["llama"]])
+def test_what_cannot_run_is_not_fetched(family: object, store: Store, source: Registry) -> None:
+    keep_family(source, family)
+    with pytest.raises(Unsupported, match=r"the family .*, which does not run here: lfm2, lfm2moe, llama do"):
+        fetch(source, store)
+    assert not store.names()
+    assert not [path for path in source.asked if digest_of(CONTENT) in path]
+
+
+@pytest.mark.parametrize("family", ["lfm2moe", "llama", "", None])
+def test_what_may_run_is_fetched(family: object, store: Store, source: Registry) -> None:
+    keep_family(source, family)
+    fetch(source, store)
+    check(store, source)
+
+
+def keep_family(source: Registry, family: object) -> None:
+    config = json.dumps({"model_family": family}).encode()
+    source.blobs[digest_of(config)] = config
+    model = Layer(OLLAMA + "model", digest_of(CONTENT), len(CONTENT))
+    source.manifests["a/b:latest"] = build(Layer(CONFIG, digest_of(config), len(config)), [model])
 
 
 def test_a_changed_model_moves_the_changed_layers_alone(store: Store, source: Registry) -> None:

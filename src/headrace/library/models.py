@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,13 +15,12 @@ from typing import Any, Final
 from headrace import nano, packaged
 from headrace.engine import options
 from headrace.errors import FileInvalid, HeadraceError, ModelNotFound, RequestInvalid, StoreRefused, Unsupported
-from headrace.library import family, home, modelfile
+from headrace.library import family, home, modelfile, runnable
 from headrace.library.cached import Cached, cached
 from headrace.library.files import disk_errors, read_object, read_small
 from headrace.library.manifest import Layer, Manifest
 from headrace.library.names import HOST, NAMESPACE, TAG, Name
 from headrace.library.store import Store
-from headrace.models import architectures
 from headrace.preset import Preset
 
 OURS: Final = "headrace"
@@ -266,17 +265,10 @@ def _is_message(one: object) -> bool:
 
 
 def _may_run(store: Store, name: Name) -> bool:
-    """By what its config says of its family; who says nothing may."""
     with suppress(HeadraceError, OSError):
         config = store.manifest(name).config
-        if config is not None:
-            said = read_object(store.blob(config.digest), LARGEST_TEXT).get("model_family")
-            return not said or said in _gguf_architectures()
+        return config is None or runnable.may_run(store.blob(config.digest))
     return True
-
-
-def _gguf_architectures() -> Iterable[str]:
-    return [module.GGUF_ARCHITECTURE for module in architectures().values()]
 
 
 def _names_its_owner(name: Name) -> bool:

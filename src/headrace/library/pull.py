@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from typing import Final
 
 from headrace.errors import Busy, FileInvalid, Forbidden, ModelNotFound, RequestInvalid, Unsupported, UserError
-from headrace.library import family, hub, room
+from headrace.library import family, hub, room, runnable
 from headrace.library.files import watched
 from headrace.library.manifest import Layer, Manifest, parse
 from headrace.library.names import TAG, Name
@@ -24,6 +24,7 @@ from headrace.library.writing import Writing
 MODELS: Final = ("model", "tensor")  # kinds of layers, of which a model has one at least
 MOST_AT_ONCE: Final = 100  # blobs: each has two files open, and a process may often have no more than 1024
 SHOWN_BYTES: Final = 64 << 20  # checked, between two reports
+WAITING: Final = "waiting for another pull"
 WAITING_S: Final = 1.0  # for another pull, between two reports
 
 
@@ -69,6 +70,9 @@ def _install(name: Name, store: Store, manifest: Manifest, blobs: _Pull) -> None
     with store.writing() as session:
         session.keep(layer.digest for layer in manifest.blobs)
         _check_room(store, manifest)
+        if (config := manifest.config) is not None and config.size <= runnable.LARGEST_CONFIG:
+            blobs.quietly().run([config], session)
+            runnable.check(name, store.blob(config.digest))
         blobs.run(manifest.blobs, session)
         blobs.report(Progress("writing manifest"))
         session.put(name, manifest.raw)
@@ -80,6 +84,15 @@ class _Pull:
     def __init__(self, registry: Registry, place: Place, store: Store, report: Report) -> None:
         self._registry, self._place = registry, place
         self._store, self.report = store, report
+
+    def quietly(self) -> _Pull:
+        """For what is small: all that is told is whether there is something to wait for."""
+
+        def told(step: Progress) -> None:
+            if step.status.startswith(WAITING):
+                self.report(step)
+
+        return _Pull(self._registry, self._place, self._store, told)
 
     def run(self, layers: Sequence[Layer], session: Writing) -> None:
         """What turns out damaged is fetched once more: an earlier download may have left it so."""
@@ -104,7 +117,7 @@ class _Pull:
         """Whoever waits for another pull says so again and again: its watcher may have left."""
 
         def waiting() -> None:
-            self.report(Progress(f"waiting for another pull of {short(layer.digest)}"))
+            self.report(Progress(f"{WAITING} of {short(layer.digest)}"))
 
         while True:
             with suppress(Busy):
