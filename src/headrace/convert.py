@@ -86,16 +86,21 @@ def _convert_gguf(source: Path, destination: Path, outtype: str, progress: Progr
     """The header is the source's, but for what it says of the types."""
     parts = split.read(source)
     tensors = split.tensors(parts)
+    check_floats(source, tensors)
+    names = _plan_names(Fields(str(source), parts[0].metadata), tensors)
+    entries = [_entry(tensor, _type_in(names, tensor, outtype)) for tensor in tensors.values()]
+    types = {"general.file_type": FILE_TYPES[outtype], "general.quantization_version": QUANTISATION_VERSION}
+    rewrite(destination, parts[0], types, entries, progress)
+
+
+def check_floats(source: object, tensors: Mapping[str, Tensor]) -> None:
+    """Raises Unsupported for weights that are quantised; `source` is what they are called."""
     for tensor in tensors.values():
         if tensor.type in QUANTISED:
             raise Unsupported(
                 f"{source} is quantised already ({tensor.name} is {tensor.type}), and what is rounded twice loses "
                 "twice: convert the float file or folder that it was made from"
             )
-    names = _plan_names(Fields(str(source), parts[0].metadata), tensors)
-    entries = [_entry(tensor, _type_in(names, tensor, outtype)) for tensor in tensors.values()]
-    types = {"general.file_type": FILE_TYPES[outtype], "general.quantization_version": QUANTISATION_VERSION}
-    rewrite(destination, parts[0], types, entries, progress)
 
 
 def _plan_names(fields: Fields, tensors: Mapping[str, Tensor]) -> dict[str, str]:

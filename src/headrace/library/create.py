@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from headrace.convert import check_floats
 from headrace.errors import FileInvalid, RequestInvalid
 from headrace.library import family
 from headrace.library.files import read_object, watched
@@ -19,6 +20,7 @@ from headrace.library.names import Name
 from headrace.library.progress import Progress, Report, unwatched
 from headrace.library.source import Work, bring, bring_blobs, bring_found, find, float_blob, requantise
 from headrace.library.store import Store
+from headrace.weights import split
 
 QUANTIZE: Final = ("q4_0", "q8_0", "f16", "bf16")
 LARGEST_BYTES: Final = 4 << 20  # of a config, or of parameters
@@ -102,6 +104,7 @@ def _inherited(work: Work, source: Name, manifest: Manifest, quantize: str | Non
     parameters = _stated(work.store, source, *manifest.of("params")[-1:])
     if quantize is not None:
         place, path = float_blob(work.store, source, layers)
+        check_floats(source, split.tensors(split.read(path)))
         layers[place], facts = requantise(work, path, quantize)
         config = {**config, **facts}
     for layer in layers:
