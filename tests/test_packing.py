@@ -163,7 +163,7 @@ def test_what_cannot_run_is_said_to_and_stays(file: Path) -> None:
     blob.write_bytes(b"GGUX" + blob.read_bytes()[4:])
     packing.pack(library, NAME, steps.append)
     assert len(steps) == 1
-    assert steps[0].status.startswith("it cannot run here: ")
+    assert steps[0].status.startswith("it cannot run here: small:v1: ")
 
 
 def test_verify_looks_at_them_and_the_next_start_makes_them_anew(file: Path, cache: Path) -> None:

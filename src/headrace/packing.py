@@ -32,11 +32,14 @@ def bring(library: Library, name: Name, make: Callable[[Report], object], report
 
 def pack(library: Library, name: Name, report: Report) -> None:
     """So that its first start is as fast as any. What cannot run here stays all the same: it is reported, and why."""
+    path = ""
     try:
         found = library.find(name)
+        path = str(found.path)
         source = checkpoint.read(found.path, found.preset)
     except (FileInvalid, ModelNotFound, Unsupported) as error:
-        report(Progress(f"it cannot run here: {error}"))
+        said = str(error).replace(path, str(name)) if path else str(error)  # a blob's path tells nobody anything
+        report(Progress(f"it cannot run here: {said}"))
         return
     packed.pack(source.path, source.weights, lambda done, total: report(Progress("packing", None, total, done)))
 

@@ -89,7 +89,8 @@ def test_frames_of_a_pull(live: Live, source: Registry) -> None:
     whole = lines(ask(live, "pull", name=source.name()))
     digest = digest_of(CONTENT)
     assert whole[0] == {"status": "pulling manifest"}
-    assert whole[-2:] == [{"status": "writing manifest"}, {"status": "success"}]
+    assert [whole[-3], whole[-1]] == [{"status": "writing manifest"}, {"status": "success"}]
+    assert whole[-2]["status"].startswith(f"it cannot run here: {source.name()}: "), "its content is none"
     told = {"status": f"pulling {digest[7:19]}", "digest": digest, "total": len(CONTENT), "completed": len(CONTENT)}
     assert told in whole
     response = ask(live, "pull", model=source.name(), stream=False)
