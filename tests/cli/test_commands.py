@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -82,3 +85,30 @@ def test_the_program_is_called_headrace_however_it_was_started() -> None:
     code = "from headrace.cli import main; main(['ps', '--help'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("Usage: headrace ps ")
+
+
+def test_ollamas_other_words_are_understood() -> None:
+    assert headrace("ls", "--help").stdout == headrace("list", "--help").stdout
+    assert headrace("help", "start").stdout == headrace("serve", "--help").stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("words", [["list"], ["--help"], ["show", "nano", "--template"]])
+def test_output_that_cannot_be_written_is_a_sentence(words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = started(*words, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr == "Error: the output cannot be written (No space left on device): send it somewhere else\n"
+
+
+def test_streams_may_be_closed(tmp_path: Path) -> None:
+    words = ("export", "nano", str(tmp_path / "nano.gguf"))
+    done = started(*words, stdout=subprocess.PIPE, preexec_fn=lambda: os.close(2))
+    assert (done.returncode, done.stdout) == (0, f"Wrote {words[-1]}.\n")
+    done = started("list", stderr=subprocess.PIPE, preexec_fn=lambda: os.close(1))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def started(*words: str, **given: Any) -> subprocess.CompletedProcess[str]:
+    code = f"from headrace.cli import main; main({words!r})"
+    return subprocess.run([sys.executable, "-c", code], text=True, check=False, timeout=60, **given)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from types import MappingProxyType
 from typing import Any, Final
@@ -18,8 +20,12 @@ from headrace.cli._advice import of_flags
 from headrace.errors import OUTCOMES, HeadraceError
 
 FAILURE, INTERRUPTED = 1, 130
+CANNOT_BE_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what stdout may answer, too
 PROGRAM: Final = "headrace"
 COMPLETE: Final = "_HEADRACE_COMPLETE"  # the variable in which a shell says what it wants
+
+# Ollama's other words for what has a name here.
+ALIASES: Final[Mapping[str, str]] = MappingProxyType({"ls": "list", "start": "serve"})
 
 # In the order of the help.
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -48,6 +54,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        args = [ALIASES.get(args[0], args[0]), *args[1:]]  # and so the usage has our word
         known = self.list_commands(ctx)
         if not ctx.resilient_parsing and args[0] not in known and not args[0].startswith("-"):
             near = " or ".join(map(repr, get_close_matches(args[0], known)))
@@ -79,6 +86,7 @@ def headrace() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The entry point. Exit code 2 is for what the user can mend, 1 for everything else, 130 for Ctrl-C."""
+    _open_what_is_closed()
     if COMPLETE in os.environ:
         import_module(f"{__name__}._shells").register()
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
@@ -92,10 +100,28 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # whoever read our output has enough of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(FAILURE)
     except HeadraceError as error:
         fail(error)
+    except OSError as error:
+        if error.errno not in CANNOT_BE_WRITTEN or error.filename is not None:
+            raise
+        _drop_output()
+        click.echo(f"Error: the output cannot be written ({error.strerror}): send it somewhere else", err=True)
+        sys.exit(FAILURE)
+
+
+def _open_what_is_closed() -> None:
+    """`2>&-` leaves no stream to write to, and many a library looks at it all the same."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - as long as the process
+
+
+def _drop_output() -> None:
+    """So that Python does not try to write the rest of it at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(error: HeadraceError) -> Any:
