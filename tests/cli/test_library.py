@@ -17,11 +17,14 @@ from click.testing import CliRunner, Result
 
 from headrace import nano
 from headrace.cli import headrace as cli
+from headrace.cli._steps import steps
 from headrace.errors import HeadraceError, ModelNotFound, RequestInvalid, StoreRefused
 from headrace.library import family, hub
 from headrace.library import pull as pulling
 from headrace.library.home import own_store
-from headrace.library.manifest import digest_of
+from headrace.library.manifest import Layer, digest_of
+from headrace.library.names import Name
+from headrace.library.progress import Progress
 from headrace.library.registry import client
 from headrace.library.store import Store
 from tests.library import fake_hub
@@ -81,20 +84,51 @@ def test_pulled_listed_shown_copied_and_removed(source: Registry) -> None:
 
 
 def test_on_a_terminal_each_blob_has_a_bar(source: Registry) -> None:
-    environment = os.environ | {"TERM": "xterm"}
-    arguments = ["-c", "from headrace.cli import main; main()", "pull", source.name("library/small")]
-    size = (24, 120)
-    child = pexpect.spawn(sys.executable, arguments, env=environment, encoding="utf-8", timeout=60, dimensions=size)
-    child.expect(pexpect.EOF)
-    screen = pyte.Screen(120, 24)
-    pyte.Stream(screen).feed(child.before)
-    lines = [line.rstrip() for line in screen.display if line.strip()]
+    lines = on_a_terminal("pull", source.name("library/small"))
     assert lines[0] == "pulling manifest"
     assert not any("╸" in line for line in lines), "each bar is full in the end"
-    assert "success" in lines
+    assert lines[-2:] == ["writing manifest", "success"], "what is said after a bar stands below it"
     megabytes = nano.FILE.stat().st_size / 1e6
     (weights,) = [line for line in lines if line.startswith(f"pulling {digest_of(nano.FILE.read_bytes())[7:19]}")]
     assert f"{megabytes:.1f}/{megabytes:.1f} MB" in weights
+
+
+def test_a_terminal_of_80_columns_is_wide_enough() -> None:
+    lines = on_a_terminal("create", "brief", "--from", "nano", "--system", "Be brief.")
+    layers = [line for line in lines if "layer" in line]
+    assert layers == [f"creating new layer {one.digest[7:19]}" for one in every_blob("brief")]
+    (bar,) = [line for line in lines if line.startswith("computing sha256 digest")]
+    assert len(bar) < 80
+    assert " 15.3/15.3 MB" in bar
+
+
+def test_a_dumb_terminal_gets_lines_at_once() -> None:
+    lines = on_a_terminal("create", "brief", "--from", "nano", term="dumb")
+    assert "computing sha256 digest" in lines
+    assert not any("━" in line for line in lines)
+
+
+def test_several_blobs_at_a_time_are_told_once_each(capsys: pytest.CaptureFixture[str]) -> None:
+    with steps() as report:
+        for status, total in (("pulling a", 2), ("pulling b", 2), ("pulling a", 2), ("success", None)):
+            report(Progress(status, None, total, total))
+    assert capsys.readouterr().err == "pulling a\npulling b\nsuccess\n"
+
+
+def every_blob(name: str) -> list[Layer]:
+    manifest = own_store().manifest(Name.parse(name))
+    assert manifest.config is not None
+    return [*manifest.layers, manifest.config]
+
+
+def on_a_terminal(*words: str, term: str = "xterm") -> list[str]:
+    """What stands there in the end, of 80 columns."""
+    arguments, environment = ["-c", "from headrace.cli import main; main()", *words], os.environ | {"TERM": term}
+    child = pexpect.spawn(sys.executable, arguments, env=environment, encoding="utf-8", timeout=60, dimensions=(24, 80))
+    child.expect(pexpect.EOF)
+    screen = pyte.Screen(80, 24)
+    pyte.Stream(screen).feed(child.before)
+    return [line.rstrip() for line in screen.display if line.strip()]
 
 
 def test_what_this_machine_cannot_run_is_not_fetched_for_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
