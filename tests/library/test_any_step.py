@@ -154,7 +154,7 @@ def fill_at(trials: Trials, deed: str, steps: Iterable[int]) -> None:
         if error is None:  # there was nothing left to write
             assert manifests(trials.place.store) == trials.done(deed)[0]
         else:
-            assert re.fullmatch(".*(no room|GiB free, but).*", str(error)), error
+            assert re.fullmatch(".*(no room|B free, but).*", str(error)), error
         trials.check(deed)
 
 

@@ -508,7 +508,7 @@ def test_a_disk_that_is_really_full(
 ) -> None:
     with small_disk(tmp_path / "small", 100_000, monkeypatch, mounts=mounts) as make_room:
         store = Store(tmp_path / "small" / "store")
-        with pytest.raises(UserError, match=r"no room left on this disk|GiB free, but the file takes"):
+        with pytest.raises(UserError, match=r"no room left on this disk|B free, but the file takes"):
             create(MINE, store, Modelfile(source), folder=files, quantize=quantize)
         assert store.names() == []
         assert everything(store) == set()

@@ -263,12 +263,12 @@ def test_what_cannot_run_is_not_downloaded(files: dict[str, bytes], sentence: st
 def test_a_disk_without_room(site: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(StoreRefused, match="GB free, but"):
+    with pytest.raises(StoreRefused, match="MB free, but"):
         fetch(site)
     wanted = sum(len(FILES[name]) for name in WANTED - {"config.json"})
     free = SPARE_BYTES + wanted + len(WEIGHTS)  # the packed copy needs room too
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free - 1))
-    with pytest.raises(StoreRefused, match="GB free, but"):
+    with pytest.raises(StoreRefused, match="MB free, but"):
         fetch(site)
     assert not any("GET" in line and "safetensors" in line for line in site.asked)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))

@@ -163,7 +163,7 @@ def test_a_registry_that_is_not_there(store: Store) -> None:
     with registry() as source:
         pass
     clock = NoTime()
-    with pytest.raises(Unreachable, match=r"nothing answers at 127.0.0.1 \(Connection refused\): look at the network"):
+    with pytest.raises(Unreachable, match=rf"nothing answers at {source.host} \(.*\): start the registry there"):
         pull(Name.parse(source.name()), store, options=Options(clock=clock))
     assert len(clock.waits) == 3
     assert 0.25 <= clock.waits[0] <= 0.5 <= clock.waits[1] <= 1.0 <= clock.waits[2] <= 2.0
@@ -270,7 +270,7 @@ def test_what_storage_does_is_said_of_storage(store: Store) -> None:
     with registry(elsewhere=True, faults=10**6, kinds=("hang up",)) as source:
         source.keep(content=CONTENT)
         source.storage = source.storage.replace("127.0.0.1", "127.0.0.2")
-        with pytest.raises(Unreachable, match=r"nothing answers at 127\.0\.0\.2 \(Connection refused\)"):
+        with pytest.raises(Unreachable, match=r"nothing answers at 127\.0\.0\.2:\d+ \(Connection refused\)"):
             fetch(source, store, settings=replace(HASTY, tries=2))
 
 
@@ -583,7 +583,7 @@ def test_the_packed_copy_needs_room_too(store: Store, source: Registry, monkeypa
     free = 2 * len(CONTENT) + len(b"be nice") + len(b'{"model_format":"gguf"}') + files.SPARE_BYTES
     usage = shutil.disk_usage(store.root.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free - 1))
-    with pytest.raises(StoreRefused, match=r"store has 0\.0 GB free, but 0\.0 GB are needed: free some space"):
+    with pytest.raises(StoreRefused, match=r"store has \d+\.\d+ MB free, but \d+\.\d+ MB are needed, with some"):
         fetch(source, store)
     assert source.asks("blobs") == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))

@@ -373,5 +373,5 @@ def test_what_the_disk_refuses_is_a_sentence(store: Store, monkeypatch: pytest.M
             with pytest.raises(StoreRefused, match="there is no room left on this disk: free some space"):
                 partial.write(2, b"ght")
     assert store.received(layer) == 2
-    with pytest.raises(StoreRefused, match=r"GB free, but 1000000000\.0 GB are needed"):
+    with pytest.raises(StoreRefused, match=r"GB free, but 1000000000\.1 GB are needed"):
         store.room_for(10**18)

@@ -49,6 +49,11 @@ def models_to_pull(_: click.Context, __: click.Parameter, incomplete: str) -> It
     return _matching([*_published(), *_own()], incomplete)
 
 
+def quantisations(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+    """What `create` makes of floats."""
+    return _matching(("q4_0", "q8_0", "f16", "bf16"), incomplete)
+
+
 def _matching(names: Iterable[str], incomplete: str) -> Items:
     start = incomplete.lower()
     return [CompletionItem(name) for name in dict.fromkeys(names) if name.lower().startswith(start)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headrace.cli import _completing
+from headrace.cli._built_in import check_free
 from headrace.cli._steps import steps
 from headrace.errors import RequestInvalid
 
@@ -30,7 +31,12 @@ if TYPE_CHECKING:
     "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="A default, such as temperature=0.3."
 )
 @click.option("--system", help="The system message of chats that have none.")
-@click.option("--quantize", "-q", help="Quantise float weights: q4_0, q8_0, f16 or bf16.")
+@click.option(
+    "--quantize",
+    "-q",
+    shell_complete=_completing.quantisations,
+    help="Quantise float weights: q4_0, q8_0, f16 or bf16.",
+)
 def command(
     model: str,
     file: Path | None,
@@ -58,6 +64,7 @@ def command(
             raise RequestInvalid("a model is made from --file or --from, not from both")
         folder, made = Path.cwd(), _of_flags(source, parameters, system)
     library, name = Library.here(), Name.parse(model)
+    check_free(name)
 
     def make(told: Report) -> None:
         create(name, library.store, made, folder=folder, quantize=quantize, library=library, report=told)

@@ -94,7 +94,8 @@ def _unpack(packed: Path, destination: Path, form: str, force: bool) -> None:
 
 
 def _check_free(destination: Path, force: bool) -> None:
-    if destination.is_file() and not force:
+    is_export = destination.is_file() or (destination / "config.json").is_file()
+    if is_export and not force:
         raise RequestInvalid(f"{destination} exists: --force writes over it")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from headrace.cli import _completing
+from headrace.cli._built_in import is_built_in
 from headrace.cli._fetching import fetch
 
 
@@ -18,6 +19,12 @@ def command(model: str, insecure: bool) -> None:
     repository at Hugging Face with its quantisation (hf.co/LiquidAI/LFM2-8B-A1B-GGUF:Q4_0); one of safetensors
     (hf.co/LiquidAI/LFM2-8B-A1B) goes into Hugging Face's cache. A pull that was ended goes on where it was.
     """
+    from headrace.library import opening
     from headrace.library.names import Name
 
-    fetch(Name.parse(model, insecure=insecure))
+    name = Name.parse(model, insecure=insecure)
+    if is_built_in(name):
+        opening.find(str(name))  # which says how a package that is missing is installed
+        click.echo(f"{name} comes with Headrace, and is here.", err=True)
+        return
+    fetch(name)

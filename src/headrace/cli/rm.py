@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headrace.cli import _completing
+from headrace.cli._built_in import is_built_in
 from headrace.cli.show import human_size
 from headrace.errors import ModelNotFound, StoreRefused
 
@@ -38,10 +39,9 @@ def command(models: tuple[str, ...]) -> None:
 
 def _check_ours(name: Name) -> None:
     """Raises StoreRefused for a model that is here, and that others look after."""
-    from headrace import nano, packaged
     from headrace.library.models import OLLAMA, Library
 
-    if str(name).lower() in (nano.NAME, *packaged.MODELS):
+    if is_built_in(name):
         raise StoreRefused(f"{name} comes with Headrace, or with a Python package beside it, and stays")
     for one in Library.here().listed():
         if one.name == name:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from headrace.cli import _completing
+from headrace.cli._built_in import is_built_in
 from headrace.cli._progress import progress
+from headrace.errors import RequestInvalid
 
 if TYPE_CHECKING:
     from headrace.library.names import Name
+
+MISSING: Final = "it is missing or not whole"  # of a store's `verify`
 
 
 @click.command("verify", short_help="Check that the files of models are undamaged.")
@@ -26,8 +30,11 @@ def command(models: tuple[str, ...], as_json: bool) -> None:
     from headrace.library.home import own_store
     from headrace.library.names import Name
 
+    names = [*map(Name.parse, models)]
+    if built_in := next(filter(is_built_in, names), None):
+        raise RequestInvalid(f"{built_in} comes with Headrace, and has no digest to compare it with: leave it out")
     rows = list[dict[str, Any]]()
-    for name in [*map(Name.parse, models)] or own_store().names():
+    for name in names or own_store().names():
         rows.append(_verified(name))
         if not as_json:
             click.echo(_lines(rows[-1]))
@@ -60,5 +67,7 @@ def _lines(row: dict[str, Any]) -> str:
 
 
 def _said(part: dict[str, Any]) -> str:
-    digest = f" ({part['digest']})" if part["digest"] else ""
-    return f"its {part['kind']}{digest} is damaged, and taken away: {part['problem']}"
+    if part["digest"] is None:
+        return f"its {part['kind']} is damaged, and taken away: {part['problem']}; the next start makes it anew"
+    gone = "is not there" if part["problem"] == MISSING else f"is damaged, and taken away: {part['problem']}"
+    return f"its {part['kind']} ({part['digest']}) {gone}; pull it again, or create it anew"

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, Final, ParamSpec
 
 from headrace.errors import FileInvalid, StoreRefused
+from headrace.machine import format_bytes
 
 PIECE_BYTES: Final = 1 << 20  # read at a time
 SPARE_BYTES: Final = 64 << 20  # of a disk, that a download leaves free
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ADVICE = (
-    ((errno.EACCES, errno.EPERM, errno.EROFS), "mend its rights"),
+    ((errno.EACCES, errno.EPERM), "mend its rights"),
+    ((errno.EROFS,), "set HEADRACE_HOME to a folder that can be written to"),
     ((errno.ELOOP, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY), "move it away"),
     ((errno.ENOLCK, errno.ENOTSUP), "put the library on a disk that has file locks, with HEADRACE_HOME"),
 )
@@ -80,8 +82,8 @@ def room_for(folder: Path, size_bytes: int) -> None:
         free = shutil.disk_usage(place).free
     if free < size_bytes + SPARE_BYTES:
         raise StoreRefused(
-            f"{folder} has {max(0, free - SPARE_BYTES) / 1e9:.1f} GB free, but {size_bytes / 1e9:.1f} GB are needed: "
-            "free some space, or set HEADRACE_HOME to a folder on another disk"
+            f"{folder} has {format_bytes(free)} free, but {format_bytes(size_bytes + SPARE_BYTES)} are needed, with "
+            "some to spare: free some space, or set HEADRACE_HOME to a folder on another disk"
         )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import RequestInvalid
+from headrace.machine import format_bytes
 from headrace.weights.gguf import DEFAULT_ALIGNMENT, TYPE_NUMBERS, VERSIONS, GgufFile
 from headrace.weights.mapped import map_file
 from headrace.weights.quantisation import nbytes
@@ -153,4 +154,6 @@ def check_room(destination: Path, size_bytes: int) -> None:
         raise RequestInvalid(f"{folder} is not a folder: make it first")
     free = shutil.disk_usage(folder).free
     if free < size_bytes * 1.01:
-        raise RequestInvalid(f"{folder} has {free / 2**30:.1f} GiB free, but the file takes {size_bytes / 2**30:.1f}")
+        raise RequestInvalid(
+            f"{folder} has {format_bytes(free)} free, but the file takes {format_bytes(size_bytes)}: free some space"
+        )

@@ -141,7 +141,7 @@ class Web:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-            raise _unreachable(error.request.url.host, error) from error
+            raise _unreachable(error.request.url, error) from error
         except httpx.TimeoutException as error:
             sentence = f"{error.request.url.host} has sent nothing for {self._settings.stall_s:g} seconds"
             raise Passing(ServerFailed(f"{sentence}: try again later")) from error
@@ -172,18 +172,17 @@ def said(response: httpx.Response) -> bytes:
     return b""
 
 
-def _unreachable(name: str, error: Exception) -> Exception:
+def _unreachable(url: httpx.URL, error: Exception) -> Exception:
+    name = _netloc(url)
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return Unreachable(
             f"{name} shows a certificate that nobody vouches for: where a proxy of yours does that, name its "
             "certificates in SSL_CERT_FILE"
         )
-    return Passing(
-        Unreachable(
-            f"nothing answers at {name} ({_reason(error)}): look at the network, or at the proxy in HTTPS_PROXY if "
-            "there is one"
-        )
-    )
+    advice = "look at the network, or at the proxy in HTTPS_PROXY if there is one"
+    if is_loopback(url.host):
+        advice = "start the registry there, or mend the port in the name"
+    return Passing(Unreachable(f"nothing answers at {name} ({_reason(error)}): {advice}"))
 
 
 def _netloc(url: httpx.URL) -> str:
