@@ -87,7 +87,7 @@ def summarise(source: Checkpoint) -> dict[str, Any]:
             "end": sorted(source.end_ids),
         },
         "template": {
-            "origin": "the file" if source.has_template else "the architecture",
+            "origin": _template_origin(source),
             "text": source.template.source,
         },
         "defaults": _defaults(source),
@@ -192,6 +192,12 @@ def _experts(source: Checkpoint) -> dict[str, Any] | None:
 def _expert_count(source: Checkpoint) -> int:
     """Of the tensors, which run; a config.json may say another number. 1 in a model whose layers are all dense."""
     return next((len(found) for name, found in source.weights.items() if name.endswith("experts.w1")), 1)
+
+
+def _template_origin(source: Checkpoint) -> str:
+    if source.preset.template:
+        return "the manifest"
+    return "the file" if source.has_template else "the architecture"
 
 
 def _defaults(source: Checkpoint) -> dict[str, dict[str, Any]]:

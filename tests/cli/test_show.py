@@ -30,6 +30,9 @@ from tests.library.stores import install
 MODELFILE = '''FROM nano
 PARAMETER temperature 0.5
 PARAMETER num_ctx 999
+PARAMETER num_gpu 3
+PARAMETER use_mmap false
+PARAMETER seed -1
 PARAMETER stop <|x|>
 PARAMETER stop "two words"
 TEMPLATE """{% for m in messages %}{{ m.content }}{% endfor %}"""
@@ -113,6 +116,7 @@ def test_the_modelfile_makes_the_same_model(full: str, place: Path) -> None:
     made, again = (own_store().manifest(Name.parse(name)) for name in (full, "again"))
     assert {layer.digest for layer in again.layers} == {layer.digest for layer in made.layers}
     assert again.config == made.config
+    assert "\nPARAMETER num_gpu 3\n" in text, "which nothing heeds here, and others may"
     assert JINJA in {layer.media_type for layer in made.layers}
     assert "\nFROM nano\n" in shown("nano", "--modelfile")[0]
     assert f"\nFROM {nano.FILE}\n" in shown(str(nano.FILE), "--modelfile")[0]
@@ -152,6 +156,8 @@ def test_what_a_manifest_says_is_on_the_page(full: str) -> None:
         "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}],
     }
     assert facts["license"]["texts"][1] == "Another"
+    assert facts["template"]["origin"] == "the manifest"
+    assert shown("nano")[2]["template"]["origin"] == "the file"
     tail = page[page.index("  Licence") :]
     assert [line.strip() for line in tail.splitlines()] == [
         *("Licence", "apache-2.0", "", "Parameters"),

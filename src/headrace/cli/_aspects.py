@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
 from headrace import checkpoint, summary
 from headrace.checkpoint import NO_TEMPLATE, Checkpoint
 from headrace.cli.show import number
-from headrace.library import licenses, modelfile
-from headrace.library.models import INSTALLED, Found, requires
+from headrace.library import licenses, modelfile, models
+from headrace.library.models import INSTALLED, Found
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,8 @@ def license_line(name: str | None, url: str | None, texts: Sequence[str]) -> str
 def of_modelfile(found: Found) -> Aspect:
     """One that makes the same model of its file."""
     source = str(found.name) if found.origin == INSTALLED else str(found.path.absolute())
-    body = modelfile.write(modelfile.of(found.preset, source, found.licenses, requires(found)))
+    made = modelfile.of(found.preset, source, found.licenses, models.requires(found))
+    body = modelfile.write(made if found.manifest is None else replace(made, parameters=models.stated(found)))
     name = " ".join(str(found.name).split())
     head = "# `headrace create NAME -f FILE` makes the same model of this.\n# What is based on it begins with: FROM"
     text = f"{head} {name}\n{body}"

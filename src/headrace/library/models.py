@@ -182,10 +182,26 @@ def requires(found: Found) -> str | None:
     """The version of Ollama that its config asks for."""
     with suppress(RequestInvalid, FileInvalid, OSError):
         if found.manifest is not None and found.manifest.config is not None:
-            config = found.path.parent / found.manifest.config.digest.replace(":", "-")
-            if isinstance(said := read_object(config, LARGEST_TEXT).get("requires"), str):
-                return modelfile.version(said)
+            said = _object(found, found.manifest.config).get("requires")
+            return modelfile.version(said) if isinstance(said, str) else None
     return None
+
+
+def stated(found: Found) -> dict[str, Any]:
+    """The parameters of its manifest as they stand there, those too that nothing heeds here; none that no Modelfile may
+    state."""
+    kept, given = dict[str, Any](), dict[str, Any]()
+    with suppress(FileInvalid, OSError):
+        for layer in found.manifest.of("params")[-1:] if found.manifest else ():
+            given = _object(found, layer)
+    for name, value in given.items():
+        with suppress(RequestInvalid):
+            kept |= modelfile.checked(modelfile.Modelfile("", {name: value})).parameters
+    return kept
+
+
+def _object(found: Found, layer: Layer) -> dict[str, Any]:
+    return read_object(found.path.parent / layer.digest.replace(":", "-"), LARGEST_TEXT)
 
 
 class _Texts:
