@@ -102,6 +102,12 @@ def test_a_terminal_of_80_columns_is_wide_enough() -> None:
     assert " 15.3/15.3 MB" in bar
 
 
+def test_what_can_be_pulled_fits_it_too() -> None:
+    lines = on_a_terminal("list", "--available")
+    assert lines[0].split() == ["NAME", "SIZE", "MEMORY", "AT", "4K", "AT", "32K"]
+    assert len(lines) == 1 + len(list(family.available())) + 1
+
+
 def test_a_dumb_terminal_gets_lines_at_once() -> None:
     lines = on_a_terminal("create", "brief", "--from", "nano", term="dumb")
     assert "computing sha256 digest" in lines

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.errors import RequestInvalid
-from headrace.library.names import Name
+from headrace.library.names import LONGEST_PART, Name
 
 PART = st.from_regex(r"[A-Za-z0-9_]([A-Za-z0-9_-]|\.(?!\.)){0,20}[A-Za-z0-9_-]", fullmatch=True)
 HOST = st.from_regex(r"[a-z0-9]{1,8}(\.[a-z]{2,5}){0,2}(:[1-9][0-9]{0,3})?", fullmatch=True)
@@ -49,7 +49,7 @@ def test_what_is_no_name(text: str) -> None:
 
 
 def test_an_unencrypted_registry_must_be_meant() -> None:
-    with pytest.raises(RequestInvalid, match="asks for an unencrypted registry: say --insecure if that is meant"):
+    with pytest.raises(RequestInvalid, match=r"asks for an unencrypted registry: say --insecure .* if that is meant"):
         Name.parse("http://localhost:5000/a/b")
     name = Name.parse("http://localhost:5000/a/b", insecure=True)
     assert (name.url, name) == ("http://localhost:5000", Name.parse("localhost:5000/a/b"))
@@ -80,3 +80,8 @@ def test_whatever_is_a_name_stays_in_the_store(text: str) -> None:
     assert (root / name.path).resolve().relative_to(root).parts == name.path.parts
     assert len(name.path.parts) == 4
     assert Name.parse(str(name)) == name
+
+
+def test_what_is_too_long_is_told_how_long_it_may_be() -> None:
+    with pytest.raises(RequestInvalid, match=f"letters, digits, .* {LONGEST_PART} at most a part"):
+        Name.parse("a" * (LONGEST_PART + 1))

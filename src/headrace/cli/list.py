@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +26,7 @@ def command(available: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif available:
-        click.echo(table(("NAME", "SIZE", "MEMORY AT 4K", "AT 32K", "FROM"), list(map(_offer, rows))))
+        click.echo(_offers(rows))
         click.echo(f"\nLicence: {', '.join(dict.fromkeys(row['license'] for row in rows))}")
     else:
         click.echo(table(("NAME", "SIZE", "FROM", "MODIFIED", ""), list(map(_line, rows))))
@@ -89,6 +91,15 @@ def _published() -> list[dict[str, Any]]:
 
 def _line(row: dict[str, Any]) -> tuple[str, ...]:
     return row["name"], human_size(row["size_bytes"]), row["origin"], row["modified"][:10], row["problem"] or ""
+
+
+def _offers(rows: list[dict[str, Any]]) -> str:
+    """On a terminal without room for it, there is no column of where they come from: the names will do."""
+    titles, offers = ("NAME", "SIZE", "MEMORY AT 4K", "AT 32K", "FROM"), list(map(_offer, rows))
+    whole = table(titles, offers)
+    if sys.stdout.isatty() and shutil.get_terminal_size().columns < max(map(len, whole.splitlines())):
+        return table(titles[:-1], [offer[:-1] for offer in offers])
+    return whole
 
 
 def _offer(row: dict[str, Any]) -> tuple[str, ...]:

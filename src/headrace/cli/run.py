@@ -355,5 +355,5 @@ def one_shot_prompt(prompt: str | None, attached: str = "") -> str | None:
     piped = sys.stdin.read().strip()
     parts = [part for part in (prompt, piped) if part]
     if not parts and not attached:
-        raise click.UsageError("there is no prompt: give one, or pipe some text in")
+        raise click.UsageError("there is no prompt: give one after MODEL, or pipe some text in")
     return "\n".join(parts)

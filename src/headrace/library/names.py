@@ -47,7 +47,8 @@ class Name:
         for kind in ("namespace", "model", "tag"):
             part = getattr(self, kind)
             if not _is_part(part):
-                raise RequestInvalid(f"{part!r} cannot be the {kind} of a model's name: {_EXPECTED}")
+                expected = f"{_EXPECTED}, {LONGEST_PART} at most a part" if len(part) > LONGEST_PART else _EXPECTED
+                raise RequestInvalid(f"{part!r} cannot be the {kind} of a model's name: {expected}")
 
     @classmethod
     def parse(cls, text: str, *, insecure: bool = False) -> Name:
@@ -138,7 +139,9 @@ def _scheme(text: str, insecure: bool) -> tuple[str, str]:
     if not separator:
         return "https", text
     if before.lower() == "http" and not insecure:
-        raise RequestInvalid(f"{text!r} asks for an unencrypted registry: say --insecure if that is meant")
+        raise RequestInvalid(
+            f"{text!r} asks for an unencrypted registry: say --insecure (`insecure` over HTTP) if that is meant"
+        )
     if before.lower() not in ("http", "https") or "/" not in rest:
         raise RequestInvalid(f"{text!r} is no model's name: {_EXPECTED}")
     return before.lower(), rest

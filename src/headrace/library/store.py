@@ -287,10 +287,10 @@ class Store:
 
     def _not_found(self, name: Name) -> str:
         known = [str(one) for one in self.names()]
-        near = get_close_matches(str(name), known, n=3) or known[:3]
-        return f"model {str(name)!r} not found: " + (
-            f"there is {', '.join(near)}" if near else f"`headrace pull {name}` may bring it"
-        )
+        if near := get_close_matches(str(name), known, n=3):
+            return f"model {str(name)!r} not found: did you mean {' or '.join(near)}?"
+        advice = "`headrace list` shows those that are here" if known else f"`headrace pull {name}` may bring it"
+        return f"model {str(name)!r} not found: {advice}"
 
     def _listed(self, name: Name, place: Path) -> Listed | None:
         """None for what is gone by now."""
