@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -33,6 +34,22 @@ def test_a_file_that_cannot_be_written_stays_what_it_was(tmp_path: Path, monkeyp
         write_whole(path, b"new", part)
     assert path.read_bytes() == b"old"
     assert not part.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.EROFS, "set HEADRACE_HOME to a folder that can be written to"),
+        (errno.EACCES, "mend its rights"),
+        (errno.ENOTDIR, "move it away"),
+        (errno.EIO, "is the disk sound?"),
+    ],
+)
+def test_what_a_disk_refuses_is_told_with_what_to_do(number: int, advice: str, tmp_path: Path) -> None:
+    sentence = f"{tmp_path} cannot be read or written ({os.strerror(number)}): {advice}"
+    with pytest.raises(StoreRefused) as refused, files.disk_errors(tmp_path):
+        raise OSError(number, os.strerror(number), str(tmp_path))
+    assert str(refused.value) == sentence
 
 
 def test_what_is_read_is_a_small_file(tmp_path: Path) -> None:

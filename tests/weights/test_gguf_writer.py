@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.errors import RequestInvalid
 from headrace.weights import gguf
-from headrace.weights.gguf_writer import Entry, rewrite, write
+from headrace.weights.gguf_writer import Entry, check_room, rewrite, write
 from headrace.weights.quantisation import nbytes
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9)
@@ -54,3 +57,10 @@ def test_what_is_written_reads_back_equal(stated: dict[str, Any], tensors: dict[
         rewrite(copy, found, {}, wanted)
         check(copy, metadata, wanted)
         assert {each.name for each in Path(folder).iterdir()} == {path.name, copy.name}
+
+
+def test_a_file_without_room_is_told_in_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_230_000))
+    with pytest.raises(RequestInvalid, match=r"has 1\.23 MB free, but the file takes 9\.00 MB: free some space"):
+        check_room(tmp_path / "some.gguf", 9_000_000)
